@@ -1,0 +1,1 @@
+"""The library under FlowForge's flows: what it knows, without Prefect."""

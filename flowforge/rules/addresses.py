@@ -1,0 +1,118 @@
+"""Where a system is: plain frozen values that blocks hand down to engines.
+
+A PostgreSQL address is read the way libpq reads it, so every URL `psql` accepts is accepted here,
+and so are the SQLAlchemy spellings (`postgresql+asyncpg://`) that libpq would not understand.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import Field, SecretStr
+
+from flowforge.errors import Refused
+from flowforge.rules.values import Value
+
+_SCHEME = re.compile(r"^postgres(?:ql)?(?:\+[a-z0-9_]+)?$")
+_URL_HINT = "Give it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with odd characters %-encoded."
+_KNOWN_OPTIONS = frozenset(
+    {
+        "sslmode",
+        "sslrootcert",
+        "sslcert",
+        "sslkey",
+        "sslcrl",
+        "channel_binding",
+        "gssencmode",
+        "target_session_attrs",
+        "connect_timeout",
+        "application_name",
+        "options",
+        "keepalives",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_count",
+    }
+)
+
+
+class PostgresAddress(Value):
+    """One PostgreSQL server and how to enter it."""
+
+    name: str
+    """What people call this server, for example `shop`; part of the place its copies live."""
+
+    host: str
+    """A host name, an IP address, or a folder that holds the server's Unix socket."""
+
+    port: int = Field(default=5432, ge=1, le=65535)
+    user: str
+    password: SecretStr = SecretStr("")
+    database: str = "postgres"
+    """The database meant when none is named."""
+
+    options: dict[str, str] = Field(default_factory=dict)
+    """libpq connection options such as `sslmode`."""
+
+    @property
+    def where(self) -> str:
+        """The address as it may be shown: no password."""
+        return f"{self.user}@{self.host}:{self.port}"
+
+
+class StoreAddress(Value):
+    """One place that keeps copies."""
+
+    name: str
+    folder: Path
+    """The folder of a local store; copies live below it by server and database."""
+
+
+def parse_postgres_url(url: str, *, name: str) -> PostgresAddress:
+    """Read a PostgreSQL URL into an address.
+
+    Args:
+        url: `postgresql://`, `postgres://` or a SQLAlchemy form such as `postgresql+asyncpg://`.
+        name: What the server will be called.
+
+    Raises:
+        Refused: It is not a URL of one PostgreSQL server. The URL is never repeated in the message.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError as error:
+        raise Refused("The database URL cannot be read.", hint=_URL_HINT) from error
+    if not _SCHEME.match(parts.scheme):
+        raise Refused("The database URL is not a PostgreSQL URL.", hint=_URL_HINT)
+    if "," in parts.netloc.rpartition("@")[2]:
+        raise Refused("The database URL names several hosts.", hint="Name the one host to use.")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    user = unquote(parts.username or query.pop("user", ""))
+    if not user:
+        raise Refused("The database URL names no user.", hint=_URL_HINT)
+    return PostgresAddress(
+        name=name,
+        host=unquote(parts.hostname or "") or query.pop("host", "") or "127.0.0.1",
+        port=port or int(query.pop("port", "5432")),
+        user=user,
+        password=SecretStr(unquote(parts.password or query.pop("password", ""))),
+        database=unquote(parts.path.removeprefix("/")) or query.pop("dbname", "") or user,
+        options=_libpq_options(query),
+    )
+
+
+def _libpq_options(query: dict[str, str]) -> dict[str, str]:
+    options = dict(query)
+    if "ssl" in options:  # asyncpg's spelling of sslmode
+        spelled = options.pop("ssl")
+        options.setdefault("sslmode", {"true": "require", "false": "disable"}.get(spelled, spelled))
+    unknown = sorted(set(options) - _KNOWN_OPTIONS)
+    if unknown:
+        raise Refused(
+            f"The database URL has options FlowForge does not pass on: {', '.join(unknown)}.",
+            hint=f"Remove them; known are {', '.join(sorted(_KNOWN_OPTIONS))}.",
+        )
+    return options

@@ -1,0 +1,129 @@
+"""Names people type, and the keys under which copies are stored.
+
+A database may be called anything PostgreSQL allows, `../..` and newlines included. In a key it is
+percent-encoded, so a copy never lands outside its own prefix and every name can be read back.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from urllib.parse import quote, unquote
+
+from flowforge.errors import Refused
+
+_BLOCK_NAME = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
+_COPY_NAME = re.compile(r"^backup-\d{8}-\d{6}$")
+_SECRET_IN_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*:[^/\s@]+@", re.IGNORECASE)
+
+DATA_SUFFIX = ".sql.gz"
+MANIFEST_SUFFIX = ".manifest.json"
+
+
+def check_system_name(name: str, *, kind: str = "server") -> str:
+    """Return the name of a registered system, unchanged.
+
+    Raises:
+        Refused: It is not a name, or it is an address with a password in it.
+    """
+    if looks_like_secret(name):
+        raise Refused(
+            f"The {kind} was given as an address with a password, not as a name.",
+            hint="Save it once with `flowforge database add NAME` (the URL on standard input), "
+            "then use NAME.",
+        )
+    if not _BLOCK_NAME.match(name):
+        raise Refused(
+            f"{name!r} is not a {kind} name.",
+            hint="Use 1-63 lowercase letters, digits and dashes, for example `shop`.",
+        )
+    return name
+
+
+def looks_like_secret(text: str) -> bool:
+    """Tell whether a text holds a URL with a password or a conninfo with one."""
+    return bool(_SECRET_IN_URL.search(text)) or "password=" in text.lower()
+
+
+def check_database_name(name: str) -> str:
+    """Return the name of a database, unchanged.
+
+    Raises:
+        Refused: PostgreSQL could not have a database of this name, or it is a connection string.
+    """
+    if looks_like_secret(name):
+        raise Refused(
+            "The database was given as an address with a password, not as a name.",
+            hint="Save it once with `flowforge database add NAME` (the URL on standard input).",
+        )
+    if not name or "\0" in name or len(name.encode()) > 63:
+        raise Refused(
+            f"{name!r} is not a database name.",
+            hint="A PostgreSQL database name has 1 to 63 bytes and no NUL.",
+        )
+    return name
+
+
+def copy_name(at: datetime) -> str:
+    """Name a copy after the second its snapshot was taken, in UTC."""
+    return f"backup-{at.astimezone(UTC):%Y%m%d-%H%M%S}"
+
+
+def copy_time(name: str) -> datetime:
+    """Read the snapshot's second back from a copy's name.
+
+    Raises:
+        Refused: It is not the name of a copy.
+    """
+    return datetime.strptime(check_copy_name(name), "backup-%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+
+
+def check_copy_name(name: str) -> str:
+    """Return the name of a copy, unchanged.
+
+    Raises:
+        Refused: It does not read `backup-YYYYmmdd-HHMMSS`.
+    """
+    if not _COPY_NAME.match(name):
+        raise Refused(
+            f"{name!r} is not the name of a copy.",
+            hint="Copies read backup-YYYYmmdd-HHMMSS; `flowforge backup list` shows them.",
+        )
+    return name
+
+
+def prefix(server: str, database: str) -> str:
+    """The place in a store where one database's copies live, with a closing slash."""
+    return f"postgres/{_encode(server)}/{_encode(database)}/"
+
+
+def parse_prefix(key: str) -> tuple[str, str] | None:
+    """Read (server, database) back from a key below `prefix`; `None` for any other key."""
+    parts = key.split("/")
+    if len(parts) < 4 or parts[0] != "postgres":
+        return None
+    return unquote(parts[1]), unquote(parts[2])
+
+
+def data_key(server: str, database: str, name: str) -> str:
+    """Where a copy's data lies."""
+    return prefix(server, database) + name + DATA_SUFFIX
+
+
+def manifest_key(server: str, database: str, name: str) -> str:
+    """Where a copy's manifest lies; a copy exists when this does."""
+    return prefix(server, database) + name + MANIFEST_SUFFIX
+
+
+def proofs_prefix(server: str, database: str, name: str) -> str:
+    """The place of a copy's proofs."""
+    return f"{prefix(server, database)}proofs/{name}/"
+
+
+def proof_key(server: str, database: str, name: str, at: datetime, level: int) -> str:
+    """Where one proof lies; proofs are added, never edited."""
+    return f"{proofs_prefix(server, database, name)}{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}-L{level}.json"
+
+
+def _encode(name: str) -> str:
+    return quote(name, safe="").replace(".", "%2E")

@@ -1,0 +1,1 @@
+"""Operations, told as stories: one a file, named by its noun."""

@@ -1,0 +1,1 @@
+"""Steps that touch the world, as Prefect sees them: one system a file."""
