@@ -1,0 +1,5 @@
+"""`python -m flowforge.cli` is `flowforge`."""
+
+from flowforge.cli import main
+
+main()
