@@ -1,0 +1,54 @@
+"""What FlowForge's own API answers, read so that a newer server may say more than is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from flowforge.rules.backups import Copy, Proof
+
+V = TypeVar("V", bound=BaseModel)
+
+
+class CopyWithProofs(NamedTuple):
+    """One copy and every examination of it."""
+
+    copy: Copy
+    proofs: list[Proof]
+
+
+class DatabaseStatus(BaseModel):
+    """How well one database is protected."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    server: str
+    database: str
+    newest_copy: str | None = None
+    age_seconds: float | None = None
+    level: int | None = None
+    proof_age_seconds: float | None = None
+
+
+class Status(BaseModel):
+    """How the platform is."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    status: str
+    version: str
+    prefect: str
+    databases: list[DatabaseStatus] = []
+
+
+def read_value(kind: type[V], body: JsonValue) -> V:
+    """Read one value, without the fields this client does not know."""
+    return kind.model_validate(body, extra="ignore")
+
+
+def read_list(kind: type[V], body: Mapping[str, JsonValue], key: str) -> list[V]:
+    """Read the list under a key."""
+    items = body.get(key)
+    return [read_value(kind, item) for item in items] if isinstance(items, list) else []

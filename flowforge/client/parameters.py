@@ -1,0 +1,67 @@
+"""What may be sent as a run's parameters: Prefect keeps and shows them, so no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue, SecretStr
+from pydantic_core import to_jsonable_python
+
+from flowforge.errors import Refused
+from flowforge.rules import names
+
+
+def check_parameters(parameters: Mapping[str, object]) -> dict[str, JsonValue]:
+    """Return the parameters as JSON.
+
+    Raises:
+        Refused: One of them holds a password.
+    """
+    for name, value in parameters.items():
+        if isinstance(value, SecretStr) or any(
+            names.looks_like_secret(text) for text in _texts(to_jsonable_python(value))
+        ):
+            raise Refused(
+                f"The parameter {name!r} holds a password.",
+                hint="Save the system once with `flowforge database add NAME` (the URL on standard "
+                "input), then pass NAME.",
+            )
+    return {name: to_jsonable_python(value) for name, value in parameters.items()}
+
+
+def _texts(value: JsonValue) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    if isinstance(value, dict):
+        return [text for item in (*value, *value.values()) for text in _texts(item)]
+    return []
+
+
+def _schema(deployment: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    schema = deployment.get("parameter_openapi_schema")
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    return properties if isinstance(properties, dict) else {}
+
+
+def schema_hint(deployment: Mapping[str, JsonValue]) -> str:
+    """The parameters a deployment takes, as a hint."""
+    return f"It takes: {', '.join(_schema(deployment)) or 'no parameters'}."
+
+
+def check_names(
+    deployment: str, parameters: Mapping[str, JsonValue], known: Mapping[str, JsonValue]
+) -> None:
+    """Check the names of a run's parameters against the deployment's own.
+
+    Raises:
+        Refused: The flow has no such parameter.
+    """
+    # The server checks values but lets unknown names through, and the run would crash on them.
+    unknown = [name for name in parameters if name not in _schema(known)]
+    if unknown:
+        raise Refused(
+            f"{deployment} has no parameter {', '.join(map(repr, unknown))}.",
+            hint=schema_hint(known),
+        )
