@@ -1,0 +1,145 @@
+"""Try a saved system for real: enter the server, write to the store, page a person.
+
+What is found is told, not judged: a table nobody may read is a remark for whoever registers the
+server, and the backup will refuse it by name.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from blocks import BackupStore, Pager, PostgresServer
+from flowforge.engines.postgres.connection import connect
+from flowforge.errors import Refused, Unavailable
+
+_FACTS = """
+SELECT current_setting('server_version'),
+       current_database(),
+       pg_catalog.pg_database_size(current_database()),
+       pg_catalog.pg_is_in_recovery(),
+       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+"""
+_DATABASES = """
+SELECT datname FROM pg_catalog.pg_database
+WHERE datallowconn AND NOT datistemplate
+  AND pg_catalog.has_database_privilege(datname, 'CONNECT')
+ORDER BY datname
+"""
+_UNREADABLE = """
+SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'S', 'm')
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'
+  AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+           AND CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
+                              ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END)
+ORDER BY 1
+"""
+_FILTERED = """
+SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE pg_catalog.row_security_active(c.oid)
+ORDER BY 1
+"""
+_NAMED_AT_MOST = 10
+
+
+def check_server(name: str, block: PostgresServer) -> Mapping[str, JsonValue]:
+    """Enter a server and say what it is, what is in it and what its role may not read.
+
+    Raises:
+        Refused: It said no.
+        Unavailable: It did not answer.
+    """
+    address = block.address(name)
+    with connect(address) as session:
+        facts = session.execute(_FACTS).fetchone()
+        assert facts is not None
+        version, database, size_bytes, is_replica, is_superuser = facts
+        databases = [row[0] for row in session.execute(_DATABASES)]
+        unreadable = [row[0] for row in session.execute(_UNREADABLE)]
+        filtered = [row[0] for row in session.execute(_FILTERED)]
+    problems = []
+    if unreadable:
+        problems.append(
+            f"{block.user} may not read {_name(unreadable)} of {database}: "
+            f"a backup will be refused. "
+            f'GRANT pg_read_all_data TO "{block.user}"; (PostgreSQL 14 or newer) gives the right.'
+        )
+    if filtered:
+        problems.append(
+            f"Row security hides rows of {_name(filtered)} from {block.user}: a backup will be "
+            f'refused. ALTER ROLE "{block.user}" BYPASSRLS; lifts it.'
+        )
+    return {
+        "version": version,
+        "database": database,
+        "size_bytes": size_bytes,
+        "is_replica": is_replica,
+        "is_superuser": is_superuser,
+        "databases": list(databases),
+        "problems": list(problems),
+    }
+
+
+def check_store(name: str, block: BackupStore) -> Mapping[str, JsonValue]:
+    """Write, read and delete a small file in a store, and say how much room it has.
+
+    Raises:
+        Refused: The folder is not there or cannot be written.
+        Unavailable: It took the bytes and gave others back.
+    """
+    folder = Path(block.folder)
+    if not folder.is_dir():
+        raise Refused(
+            f"The folder of the store {name} is not there: {folder}",
+            hint="Make it (mkdir -p) or mount it, readable and writable for the workers.",
+        )
+    probe = folder / f".flowforge-probe-{secrets.token_hex(8)}"
+    written = secrets.token_bytes(4096)
+    try:
+        try:
+            with probe.open("xb") as file:
+                file.write(written)
+                file.flush()
+                os.fsync(file.fileno())
+            read = probe.read_bytes()
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"The store {name} cannot be written at {folder}: {error.strerror}.",
+            hint="Free the disk or give the workers' user the right to write there.",
+        ) from error
+    if read != written:
+        raise Unavailable(
+            f"The store {name} gave back other bytes than were written to {folder}.",
+            hint="Check the disk or the mount before trusting it with a copy.",
+        )
+    return {"free_bytes": shutil.disk_usage(folder).free, "problems": []}
+
+
+def check_pager(name: str, block: Pager) -> Mapping[str, JsonValue]:
+    """Send one message and say where to.
+
+    Raises:
+        Refused: The mail server offers no encryption for a password.
+        Unavailable: The channel did not take it.
+    """
+    block.send(
+        f"FlowForge test: the pager {name} works",
+        "This is a test, nothing happened. Messages about failed operations and copies that are "
+        "too old will arrive here.",
+    )
+    return {"sent_to": block.where, "problems": []}
+
+
+def _name(things: list[str]) -> str:
+    rest = len(things) - _NAMED_AT_MOST
+    return ", ".join(things[:_NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
