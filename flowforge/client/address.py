@@ -49,7 +49,7 @@ class Environment:
 
     def run_url(self, flow_run_id: str) -> str:
         """The page of one run."""
-        return f"{self.ui_url}/runs/flow-run/{flow_run_id}"
+        return f"{self.ui_url}/v2/runs/flow-run/{flow_run_id}"
 
 
 def find_environment(api_url: str | None = None, profile: str | None = None) -> Environment:
@@ -85,7 +85,9 @@ def _environment(
     ui = source.get("PREFECT_UI_URL") or ui_url or api.removesuffix("/api")
     secret = source.get("PREFECT_API_AUTH_STRING") or os.environ.get("PREFECT_API_AUTH_STRING")
     user, _, password = (secret or "").partition(":")
-    return Environment(api, ui.rstrip("/"), (user, password) if secret else None)
+    return Environment(
+        api, ui.rstrip("/").removesuffix("/v2"), (user, password) if secret else None
+    )
 
 
 def _normal(api_url: str) -> str:

@@ -14,7 +14,7 @@ from flowforge.client.answers import CopyWithProofs, Status
 from flowforge.client.calls import Calls
 from flowforge.client.exchange import PATIENCE_SECONDS, Exchange, Lost, Pause, Reply, Request
 from flowforge.client.runs import RunFacts, Step
-from flowforge.client.wire import OnChange, ToldRun, arguments, options, read_loss, read_reply
+from flowforge.client.wire import OnLook, ToldRun, arguments, options, read_loss, read_reply
 from flowforge.rules.backups import Copy, Operation
 
 T = TypeVar("T")
@@ -36,10 +36,10 @@ class AsyncRun(ToldRun):
         """The run's steps so far, in the order they started."""
         return await self._flowforge.carry_out(self._flowforge.calls.steps(self.id))
 
-    async def wait(self, timeout: float | None = None, on_change: OnChange | None = None) -> Self:
+    async def wait(self, timeout: float | None = None, on_look: OnLook | None = None) -> Self:
         """Wait until the run has ended, well or not. See `Run.wait`."""
         calls = self._flowforge.calls
-        self.facts = await self._flowforge.carry_out(calls.wait(self.facts, timeout, on_change))
+        self.facts = await self._flowforge.carry_out(calls.wait(self.facts, timeout, on_look))
         return self
 
     async def result(self, timeout: float | None = None) -> Operation:

@@ -14,7 +14,7 @@ from flowforge.client.answers import CopyWithProofs, Status
 from flowforge.client.calls import Calls
 from flowforge.client.exchange import PATIENCE_SECONDS, Exchange, Lost, Pause, Reply, Request
 from flowforge.client.runs import RunFacts, Step
-from flowforge.client.wire import OnChange, ToldRun, arguments, options, read_loss, read_reply
+from flowforge.client.wire import OnLook, ToldRun, arguments, options, read_loss, read_reply
 from flowforge.rules.backups import Copy, Operation
 
 T = TypeVar("T")
@@ -36,18 +36,18 @@ class Run(ToldRun):
         """The run's steps so far, in the order they started."""
         return self._flowforge.carry_out(self._flowforge.calls.steps(self.id))
 
-    def wait(self, timeout: float | None = None, on_change: OnChange | None = None) -> Self:
+    def wait(self, timeout: float | None = None, on_look: OnLook | None = None) -> Self:
         """Wait until the run has ended, well or not.
 
         Args:
             timeout: Seconds to wait; without it, as long as it takes.
-            on_change: Called with the run and its steps at every look.
+            on_look: Called with the run and its steps at every look.
 
         Raises:
             Unavailable: It goes on for longer, or the server was away for a minute.
         """
         calls = self._flowforge.calls
-        self.facts = self._flowforge.carry_out(calls.wait(self.facts, timeout, on_change))
+        self.facts = self._flowforge.carry_out(calls.wait(self.facts, timeout, on_look))
         return self
 
     def result(self, timeout: float | None = None) -> Operation:

@@ -15,7 +15,9 @@ from flowforge.client.answers import CopyWithProofs, Status, read_list, read_val
 from flowforge.client.exchange import (
     PATIENCE_SECONDS,
     Exchange,
+    Lost,
     Pause,
+    Reply,
     Request,
     ask,
     call,
@@ -66,7 +68,7 @@ class Calls:
     def read_run(self, flow_run_id: str) -> Exchange[RunFacts]:
         """Look at a run."""
         request = self._prefect("GET", f"flow_runs/{_part(flow_run_id)}")
-        reply = yield from ask(request, PATIENCE_SECONDS)
+        reply = yield from ask(request)
         if reply.status in (404, 422):
             raise Refused(
                 f"There is no run {flow_run_id!r}.", hint="`flowforge status` lists the last ones."
@@ -84,7 +86,7 @@ class Calls:
         self,
         run: RunFacts,
         timeout_seconds: float | None,
-        on_change: Callable[[RunFacts, list[Step]], None] | None,
+        on_look: Callable[[RunFacts, list[Step]], None] | None,
     ) -> Exchange[RunFacts]:
         """Look again until the run has ended."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
@@ -100,14 +102,16 @@ class Calls:
             yield Pause(min(pause_seconds, left))
             pause_seconds = min(pause_seconds * 1.3, _LONGEST_LOOK_SECONDS)
             run = yield from self.read_run(run.id)
-            if on_change is not None:
-                on_change(run, (yield from self.steps(run.id)))
+            if on_look is not None:
+                on_look(run, (yield from self.steps(run.id)))
         return run
 
     def result(self, run: RunFacts) -> Exchange[Operation]:
         """Return what a finished run recorded, or raise what it failed with."""
         if run.state_type != "COMPLETED":
-            raise failure_of(run, (yield from self._recorded(run.id)))
+            # The run says why it failed; the ledger is asked once and may be down as well.
+            reply = yield self._record_of(run.id)
+            raise failure_of(run, _operation(reply))
         deadline = time.monotonic() + _RECORD_DEADLINE_SECONDS
         while (operation := (yield from self._recorded(run.id))) is None:
             if time.monotonic() > deadline:
@@ -149,15 +153,18 @@ class Calls:
         return (yield from self.result(run)).facts
 
     def _recorded(self, flow_run_id: str) -> Exchange[Operation | None]:
-        request = Request("GET", f"{self.environment.own_url}/operations/{_part(flow_run_id)}")
-        reply = yield from ask(request, PATIENCE_SECONDS)
+        request = self._record_of(flow_run_id)
+        reply = yield from ask(request)
         if reply.status == 404 and isinstance(reply.body, dict) and "error" in reply.body:
             return None
         if not reply.is_ok:
             raise explain(reply, request)
-        if not isinstance(reply.body, dict):
+        if (operation := _operation(reply)) is None:
             raise not_flowforge(request)
-        return read_value(Operation, reply.body.get("operation"))
+        return operation
+
+    def _record_of(self, flow_run_id: str) -> Request:
+        return Request("GET", f"{self.environment.own_url}/operations/{_part(flow_run_id)}")
 
     def _deployment(self, deployment: str) -> Exchange[dict[str, JsonValue]]:
         flow, slash, name = deployment.partition("/")
@@ -201,6 +208,12 @@ class Calls:
     def _read(self, body: JsonValue) -> RunFacts:
         assert isinstance(body, dict)
         return read_run(body, self.environment.run_url(str(body["id"])))
+
+
+def _operation(reply: Reply | Lost | None) -> Operation | None:
+    body = reply.body if isinstance(reply, Reply) else None
+    found = body.get("operation") if isinstance(body, dict) else None
+    return None if found is None else read_value(Operation, found)
 
 
 def _rows(body: JsonValue) -> list[dict[str, JsonValue]]:

@@ -39,15 +39,19 @@ def _texts(value: JsonValue) -> list[str]:
     return []
 
 
-def _schema(deployment: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    schema = deployment.get("parameter_openapi_schema")
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    return properties if isinstance(properties, dict) else {}
-
-
 def schema_hint(deployment: Mapping[str, JsonValue]) -> str:
     """The parameters a deployment takes, as a hint."""
-    return f"It takes: {', '.join(_schema(deployment)) or 'no parameters'}."
+    schema = deployment.get("parameter_openapi_schema")
+    required = schema.get("required") if isinstance(schema, dict) else None
+    needed = required if isinstance(required, list) else []
+    taken = [f"{name} (required)" if name in needed else name for name in _properties(deployment)]
+    return f"It takes: {', '.join(taken) or 'no parameters'}."
+
+
+def _properties(deployment: Mapping[str, JsonValue]) -> list[str]:
+    schema = deployment.get("parameter_openapi_schema")
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    return list(properties) if isinstance(properties, dict) else []
 
 
 def check_names(
@@ -59,7 +63,7 @@ def check_names(
         Refused: The flow has no such parameter.
     """
     # The server checks values but lets unknown names through, and the run would crash on them.
-    unknown = [name for name in parameters if name not in _schema(known)]
+    unknown = [name for name in parameters if name not in _properties(known)]
     if unknown:
         raise Refused(
             f"{deployment} has no parameter {', '.join(map(repr, unknown))}.",

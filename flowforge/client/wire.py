@@ -12,7 +12,7 @@ from flowforge.client.address import Environment
 from flowforge.client.exchange import Lost, Reply, Request
 from flowforge.client.runs import RunFacts, Step
 
-OnChange: TypeAlias = Callable[[RunFacts, list[Step]], None]
+OnLook: TypeAlias = Callable[[RunFacts, list[Step]], None]
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 
