@@ -3,6 +3,7 @@
     FlowForgeError
     ├── Unavailable   the outside did not answer; wait, it is safe to repeat (the only kind retried)
     ├── Refused       a rule said no; nothing was touched; do what the hint says
+    │   └── Busy      another run does the same right now; this one is skipped
     └── Damaged       something was touched and is not as promised; a person looks
 
 An agent that fails its task, a probe that sees a 500 or a drill that misses its target is a
@@ -59,3 +60,7 @@ class Damaged(FlowForgeError):
     """Something was touched and is not as promised. A person has to look."""
 
     exit_code = 4
+
+
+class Busy(Refused):
+    """Another run does the same right now and wins; this one ends as skipped, not as failed."""

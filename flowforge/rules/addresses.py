@@ -16,7 +16,9 @@ from flowforge.errors import Refused
 from flowforge.rules.values import Value
 
 _SCHEME = re.compile(r"^postgres(?:ql)?(?:\+[a-z0-9_]+)?$")
-_URL_HINT = "Give it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with odd characters %-encoded."
+_URL_HINT = (
+    "Give it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with odd characters %-encoded."
+)
 _KNOWN_OPTIONS = frozenset(
     {
         "sslmode",

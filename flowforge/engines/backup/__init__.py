@@ -1,0 +1,1 @@
+"""Copies of PostgreSQL databases: taken, read back, proven by restoring, restored, forgotten."""

@@ -1,0 +1,307 @@
+r"""What a `pg_dump` text says, learnt while it streams by.
+
+The text is the only thing a restore will ever see, so its own rows are what is counted and hashed:
+a digest costs the source nothing and cannot disagree with the dump about the snapshot. A restored
+database is dumped again and read by the same scanner; equal facts are equal data.
+
+A table's digest is the sum of XXH3-128 over its rows modulo 2^128: it does not depend on their
+order, and a row altered, lost or doubled changes it. In COPY text a row is a line: newlines inside
+values are escaped, and so is a backslash, so a line `\.` can only be the end.
+
+The text between the data is SQL in which a function body or a comment may look like anything, so it
+is read in tokens, as psql does, never by lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from xxhash import xxh3_128_intdigest
+
+from flowforge.errors import Damaged
+from flowforge.rules.backups import LargeObjectFacts, SequenceFacts, TableFacts
+
+COMPLETE = b"-- PostgreSQL database dump complete"
+_MODULUS = 1 << 128
+_PIECE = 1 << 20
+_END_OF_COPY = b"\\.\n"
+
+# One token at a time. A backslash outside quotes only begins a command to psql.
+_TOKEN = re.compile(
+    rb"""
+      (?P<skip>\s+ | --[^\n]*\n | \\[^\n]*\n)
+    | (?P<quoted>[eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*' | '[^']*(?:''[^']*)*' | "[^"]*(?:""[^"]*)*")
+    | (?P<dollar>\$(?:[A-Za-z_\x80-\xff][0-9A-Za-z_\x80-\xff]*)?\$)
+    | (?P<partial>[eE]?' | " | -- | \\)
+    | (?P<open>\() | (?P<close>\)) | (?P<end>;)
+    | (?P<other>[A-Za-z_\x80-\xff][0-9A-Za-z_$\x80-\xff]* | [^\s'"$;()\\\-A-Za-z_\x80-\xff]+ | [\-$])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_IDENTIFIER = rb"""(?:"[^"]*(?:""[^"]*)*"|[^\s".,()]+)"""
+_COPY = re.compile(
+    rb"COPY (?P<name>%(id)s(?:\.%(id)s)?) +(?:\((?P<columns>%(id)s(?:, %(id)s)*)\) )?FROM stdin;"
+    % {b"id": _IDENTIFIER}
+)
+_SETVAL = re.compile(
+    rb"SELECT pg_catalog\.setval\('(?P<name>(?:[^']|'')+)', (?P<value>-?\d+), (?P<called>true|false)\);"
+)
+_LO_OPEN = re.compile(rb"SELECT pg_catalog\.lo_open\('(\d+)', \d+\);")
+_LO_WRITE = re.compile(rb"SELECT pg_catalog\.lowrite\(0, '\\x([0-9a-f]*)'\);")
+_PART = re.compile(r'"((?:[^"]|"")*)"|([^\s".,()]+)')
+_SIMPLE = re.compile(r"[a-z_][a-z0-9_]*")
+
+RowHook = Callable[[str, list[bytes]], None]
+"""Called with a table's canonical name and some of its rows, for every row of the text."""
+
+
+def identifier_parts(text: str) -> tuple[str, ...]:
+    """The unquoted parts of a qualified identifier or of a column list."""
+    return tuple(
+        quoted.replace('""', '"') if quoted or not bare else bare
+        for quoted, bare in _PART.findall(text)
+    )
+
+
+def canonical(*parts: str) -> str:
+    """An identifier quoted only where it needs to be, keywords or not.
+
+    Versions of PostgreSQL differ in what they call a keyword; names must compare equal all the same.
+    """
+    return ".".join(
+        part if _SIMPLE.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in parts
+    )
+
+
+@dataclass
+class _Table:
+    name: str
+    columns: str
+    rows: int = 0
+    raw_bytes: int = 0
+    digest: int = 0
+
+    def facts(self) -> TableFacts:
+        return TableFacts(
+            name=self.name,
+            columns=self.columns,
+            rows=self.rows,
+            raw_bytes=self.raw_bytes,
+            digest=f"{self.digest:032x}",
+        )
+
+
+@dataclass
+class _LargeObjects:
+    """Each object hashed in pieces of 1 MiB with its number and place, so none is held whole."""
+
+    count: int = 0
+    total_bytes: int = 0
+    digest: int = 0
+    _number: bytes | None = None
+    _piece: int = 0
+    _content: bytearray = field(default_factory=bytearray)
+
+    def open(self, number: bytes) -> None:
+        self.close()
+        self.count += 1
+        self._number, self._piece = number, 0
+
+    def write(self, hexadecimal: bytes) -> None:
+        self._content += bytes.fromhex(hexadecimal.decode("ascii"))
+        while len(self._content) >= _PIECE:
+            self._fold(_PIECE)
+
+    def close(self) -> None:
+        if self._number is not None:
+            self._fold(len(self._content))
+        self._number = None
+
+    def _fold(self, size: int) -> None:
+        assert self._number is not None
+        piece = b"%s@%d:" % (self._number, self._piece) + bytes(self._content[:size])
+        self.digest = (self.digest + xxh3_128_intdigest(piece)) % _MODULUS
+        self.total_bytes += size
+        self._piece += 1
+        del self._content[:size]
+
+
+@dataclass(frozen=True)
+class DumpFacts:
+    """What one dump text holds."""
+
+    tables: tuple[TableFacts, ...]
+    sequences: tuple[SequenceFacts, ...]
+    large_objects: LargeObjectFacts
+    raw_bytes: int
+    complete: bool
+    """Whether the text ends as `pg_dump` ends one, after its last row."""
+
+
+class DumpScanner:
+    """Reads a dump text chunk by chunk.
+
+    Args:
+        codec: Python's name of the encoding the text is in.
+        on_rows: Called with the rows of every table, for who needs them by value.
+    """
+
+    def __init__(self, codec: str = "utf-8", on_rows: RowHook | None = None) -> None:
+        self.raw_bytes = 0
+        self.finished_tables: list[TableFacts] = []
+        self._codec = codec
+        self._on_rows = on_rows
+        self._buffer = b""
+        self._table: _Table | None = None
+        self._sequences: list[SequenceFacts] = []
+        self._objects = _LargeObjects()
+        self._tail = b""
+        # Where reading the SQL stands: next token, start of the statement, open parentheses.
+        self._position = 0
+        self._start: int | None = None
+        self._depth = 0
+        self._skip_line_break = False
+
+    @property
+    def current_table(self) -> str | None:
+        """The table whose rows are going by."""
+        return self._table.name if self._table else None
+
+    def feed(self, chunk: bytes) -> None:
+        """Read on."""
+        self.raw_bytes += len(chunk)
+        self._tail = (self._tail + chunk)[-200:]
+        self._buffer += chunk
+        while self._read_rows() if self._table else self._read_sql():
+            pass
+
+    def finish(self) -> DumpFacts:
+        """The facts of the whole text.
+
+        Raises:
+            Damaged: The text ends inside a table's rows or inside a statement.
+        """
+        self.feed(b"\n")  # so that the last token no longer touches the end
+        self.raw_bytes -= 1
+        if self._table is not None:
+            raise Damaged(
+                f"The dump text ends inside the rows of {self._table.name}.",
+                hint="Do not use this copy; take another one.",
+            )
+        self._objects.close()
+        objects = LargeObjectFacts(
+            count=self._objects.count,
+            total_bytes=self._objects.total_bytes,
+            digest=f"{self._objects.digest:032x}",
+        )
+        return DumpFacts(
+            tables=tuple(self.finished_tables),
+            sequences=tuple(self._sequences),
+            large_objects=objects,
+            raw_bytes=self.raw_bytes,
+            complete=COMPLETE in self._tail,
+        )
+
+    def _read_rows(self) -> bool:
+        """Take the rows in the buffer; tell whether SQL follows."""
+        assert self._table is not None
+        if self._skip_line_break and self._buffer:
+            self._buffer, self._skip_line_break = self._buffer[1:], False
+        buffer = self._buffer
+        if buffer.startswith(_END_OF_COPY):
+            end, rest = 0, len(_END_OF_COPY)
+        elif (found := buffer.find(b"\n" + _END_OF_COPY)) >= 0:
+            end, rest = found + 1, found + 1 + len(_END_OF_COPY)
+        else:
+            # The last line may be the beginning of the end mark: it stays.
+            end = rest = buffer.rfind(b"\n") + 1
+            if end:
+                self._take_rows(buffer[: end - 1])
+                self._buffer = buffer[rest:]
+            return False
+        if end:
+            self._take_rows(buffer[: end - 1])
+        self.finished_tables.append(self._table.facts())
+        self._table = None
+        self._buffer = buffer[rest:]
+        return True
+
+    def _take_rows(self, block: bytes) -> None:
+        assert self._table is not None
+        table = self._table
+        rows = block.split(b"\n")
+        table.rows += len(rows)
+        table.raw_bytes += len(block) + 1
+        table.digest = (table.digest + sum(map(xxh3_128_intdigest, rows))) % _MODULUS
+        if self._on_rows:
+            self._on_rows(table.name, rows)
+
+    def _read_sql(self) -> bool:
+        """Read whole tokens while there are any; tell whether rows follow."""
+        while (token := self._next_token()) is not None:
+            kind, end = token
+            if kind != "skip" and self._start is None:
+                self._start = self._position
+            self._position = end
+            self._depth += (kind == "open") - (kind == "close")
+            if kind == "end" and self._depth == 0:
+                assert self._start is not None
+                statement = self._buffer[self._start : end]
+                self._start = None
+                if self._take_statement(statement):
+                    self._begin_rows()
+                    return True
+        kept_from = self._position if self._start is None else self._start
+        self._buffer = self._buffer[kept_from:]
+        self._position -= kept_from
+        self._start = None if self._start is None else 0
+        return False
+
+    def _next_token(self) -> tuple[str, int] | None:
+        """The kind and end of the next token, or `None` until more of it has come."""
+        buffer = self._buffer
+        found = _TOKEN.match(buffer, self._position)
+        if found is None:
+            return None
+        kind, end = found.lastgroup or "", found.end()
+        if kind == "dollar":
+            closing = buffer.find(found[0], end)
+            return ("quoted", closing + len(found[0])) if closing >= 0 else None
+        if kind == "partial" or (end == len(buffer) and kind in ("quoted", "other")):
+            return None
+        return kind, end
+
+    def _take_statement(self, statement: bytes) -> bool:
+        """Note what a statement says of the data; tell whether it begins a table's rows."""
+        if statement.startswith(b"COPY ") and (copy := _COPY.fullmatch(statement)):
+            columns = identifier_parts(self._text(copy["columns"] or b""))
+            self._table = _Table(
+                name=canonical(*identifier_parts(self._text(copy["name"]))),
+                columns=", ".join(canonical(column) for column in columns),
+            )
+            return True
+        if found := _SETVAL.fullmatch(statement):
+            name = self._text(found["name"].replace(b"''", b"'"))
+            self._sequences.append(
+                SequenceFacts(
+                    name=canonical(*identifier_parts(name)),
+                    value=int(found["value"]),
+                    is_called=found["called"] == b"true",
+                )
+            )
+        elif found := _LO_OPEN.fullmatch(statement):
+            self._objects.open(found[1])
+        elif found := _LO_WRITE.fullmatch(statement):
+            self._objects.write(found[1])
+        return False
+
+    def _begin_rows(self) -> None:
+        # The line break after `FROM stdin;` may still be on its way; rows start behind it.
+        self._buffer = self._buffer[self._position :]
+        self._position = 0
+        self._skip_line_break = True
+
+    def _text(self, raw: bytes) -> str:
+        return raw.decode(self._codec, "backslashreplace")

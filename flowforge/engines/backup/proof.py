@@ -1,0 +1,212 @@
+"""Prove a copy: load it into a server of its own, dump that, and compare with what was dumped.
+
+The scratch server lives for this one proof, is reachable by nobody else, and may hold any role the
+copy names. What this machine cannot offer (an extension, a newer major, room on the disk) makes a
+proof inconclusive: that says nothing against the copy, and nothing for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from psycopg.sql import SQL, Identifier
+
+from flowforge.engines.backup import definitions, loading, pgdump, rowdiff
+from flowforge.engines.backup import survey as surveying
+from flowforge.engines.backup.dumptext import DumpScanner, identifier_parts
+from flowforge.engines.backup.steps import reached
+from flowforge.engines.backup.store import Store
+from flowforge.engines.postgres import connection, installations
+from flowforge.engines.postgres.cluster import SUPERUSER, scratch_server
+from flowforge.engines.postgres.installations import Installation
+from flowforge.errors import Damaged
+from flowforge.rules import comparison
+from flowforge.rules.addresses import PostgresAddress
+from flowforge.rules.backups import Level, Manifest, Proof, TableFacts
+
+COMPARE_BUDGET_SECONDS = 600.0
+_ROOM_FACTOR = 1.3
+PROOF_DATABASE = "proof"
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One attempt to prove a copy, and how to write down how it ended."""
+
+    manifest: Manifest
+    installation: Installation | None
+    clock: float
+
+    def ends(self, level: Level, verdict: str, **facts: object) -> Proof:
+        tools = {"postgres": self.installation.version} if self.installation else {}
+        return Proof.model_validate(
+            {
+                "copy_name": self.manifest.name,
+                "level": level,
+                "verdict": verdict,
+                "checked_at": datetime.now(UTC),
+                "seconds": round(time.monotonic() - self.clock, 3),
+                "tables_total": len(self.manifest.tables),
+                "tool_versions": tools,
+                **facts,
+            }
+        )
+
+
+def prove_by_restoring(
+    store: Store,
+    manifest: Manifest,
+    *,
+    budget_seconds: float = COMPARE_BUDGET_SECONDS,
+    scratch_parent: Path | None = None,
+) -> Proof:
+    """Restore a copy on a scratch server and compare it with the facts of its dump (L2, L3).
+
+    Args:
+        store: Where the copy is.
+        manifest: Its manifest.
+        budget_seconds: How long restored tables may be hashed; the rest is only counted.
+        scratch_parent: Folder for the scratch server; by default the system's temporary folder.
+    """
+    installation = installations.for_scratch(manifest.server.major)
+    trial = _Trial(manifest, installation, time.monotonic())
+    if installation is None:
+        cause = f"no PostgreSQL {manifest.server.major} or newer is installed here"
+        return trial.ends(Level.RESTORED, "inconclusive", cause=cause)
+    free = shutil.disk_usage(scratch_parent or tempfile.gettempdir()).free
+    if free < manifest.database.size_bytes * _ROOM_FACTOR:
+        cause = f"the copy needs {manifest.database.size_bytes:,} bytes, {free:,} are free here"
+        return trial.ends(Level.RESTORED, "inconclusive", cause=cause)
+    with scratch_server(installation, scratch_parent) as address:
+        try:
+            remarks = _restore(store, manifest, installation, address)
+        except loading.LoadFailed as failure:
+            verdict = "inconclusive" if failure.missing else "failed"
+            cause = f"{failure.missing}: {failure.message}" if failure.missing else failure.message
+            return trial.ends(Level.RESTORED, verdict, cause=cause)
+        except Damaged as damage:
+            return trial.ends(Level.READ_BACK, "failed", cause=damage.message)
+        restored_after = round(time.monotonic() - trial.clock, 3)
+        found, named = compare_restored(
+            store, manifest, installation, address, PROOF_DATABASE, budget_seconds=budget_seconds
+        )
+    reached("proof")
+    verdict, cause = comparison.judge(found)
+    return trial.ends(
+        Level.COMPARED,
+        verdict,
+        cause=cause,
+        differences=(*named, *found.differences)[: comparison.MOST_DIFFERENCES],
+        tables_counted=found.tables_counted,
+        tables_digested=found.tables_digested,
+        rows_compared=found.rows_compared,
+        definitions_compared=found.definitions_compared,
+        remarks=(*remarks, *found.remarks),
+        restore_seconds=restored_after,
+    )
+
+
+def compare_restored(
+    store: Store,
+    manifest: Manifest,
+    installation: Installation,
+    address: PostgresAddress,
+    database: str,
+    *,
+    budget_seconds: float = COMPARE_BUDGET_SECONDS,
+) -> tuple[comparison.Comparison, tuple[str, ...]]:
+    """Compare a restored database with its manifest; also name the rows that differ."""
+    restored = observe(
+        manifest, installation, address, database, until=time.monotonic() + budget_seconds
+    )
+    found = comparison.compare(manifest, restored)
+    if not found.differing_tables:
+        return found, ()
+    named = rowdiff.name_rows(
+        store, manifest, installation, address, database, found.differing_tables
+    )
+    return found, named
+
+
+def observe(
+    manifest: Manifest,
+    installation: Installation,
+    address: PostgresAddress,
+    database: str,
+    *,
+    until: float,
+) -> comparison.Restored:
+    """Say what a restored database holds, by dumping it again.
+
+    Args:
+        manifest: What was restored; its `lc_monetary` is what both dumps are written with.
+        installation: The programs that fit the server.
+        address: The server.
+        database: The restored database.
+        until: `time.monotonic()` at which hashing stops and counting begins.
+    """
+    with connection.connect(address, database) as session:
+        seen = surveying.survey(session, address.name)
+        money = {"lc_monetary": manifest.database.lc_monetary}
+        seen = dataclasses.replace(seen, database=seen.database.model_copy(update=money))
+        inventory = definitions.read_definitions(session)
+        scanner = DumpScanner(seen.codec)
+        out_of_time = _deadline(until)
+        for chunk in pgdump.stream_dump(
+            installation, address, database, survey=seen, data_only=True, stop=out_of_time
+        ):
+            scanner.feed(chunk)
+        if not out_of_time():
+            facts = scanner.finish()
+            tables, sequences, objects = facts.tables, facts.sequences, facts.large_objects
+            left: list[TableFacts] = []
+        else:
+            tables, sequences, objects = tuple(scanner.finished_tables), (), None
+            done = {table.name for table in tables}
+            left = [table for table in manifest.tables if table.name not in done]
+        counts = {}
+        for table in left:
+            query = SQL("SELECT count(*) FROM ONLY {}").format(
+                Identifier(*identifier_parts(table.name))
+            )
+            row = session.execute(query).fetchone()
+            counts[table.name] = row[0] if row else 0
+        return comparison.Restored(
+            major=seen.server.major,
+            tables=tables,
+            counts=counts,
+            sequences=sequences,
+            large_objects=objects,
+            definitions=inventory,
+            extensions=seen.extensions,
+        )
+
+
+def _restore(
+    store: Store, manifest: Manifest, installation: Installation, address: PostgresAddress
+) -> list[str]:
+    with connection.connect(address, "postgres") as session:
+        for role in manifest.roles_needed:
+            if role != SUPERUSER:
+                session.execute(SQL("CREATE ROLE {}").format(Identifier(role)))
+        remarks = loading.create_database(
+            session,
+            PROOF_DATABASE,
+            manifest.database,
+            major=installation.major,
+            owner=manifest.database.owner,
+            any_locale=True,
+        )
+    loading.load(store, manifest, installation, address, PROOF_DATABASE)
+    return remarks
+
+
+def _deadline(until: float) -> Callable[[], bool]:
+    return lambda: time.monotonic() >= until

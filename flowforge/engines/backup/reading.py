@@ -1,0 +1,100 @@
+"""Read a copy back: every byte, its checksum, its gzip, its last line.
+
+Nothing of a copy is given to a server before this has passed, so what a restore runs is what the
+dump wrote and nothing that was added since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import cast
+
+from isal import igzip_lib, isal_zlib
+
+from flowforge.engines.backup.packing import GZIP_WINDOW
+from flowforge.engines.backup.steps import reached
+from flowforge.engines.backup.store import Store
+from flowforge.errors import Damaged
+from flowforge.rules.backups import Level, Manifest, Proof
+
+# The library types its exception as an instance of one.
+BrokenGzip = cast(type[Exception], igzip_lib.error)
+_READ_BYTES = 1024 * 1024
+_TEXT_BYTES = 1024 * 1024
+
+
+def text_of(store: Store, manifest: Manifest) -> Iterator[bytes]:
+    """The text of a copy, chunk by chunk, checked as it goes by.
+
+    Raises:
+        Damaged: The object is not the one the manifest was written for. What was yielded before is
+            not to be trusted.
+    """
+    expected = manifest.data
+    held = store.head(expected.key)
+    if held is None or held.size_bytes != expected.size_bytes:
+        size = "nothing" if held is None else f"{held.size_bytes:,} bytes"
+        raise _damaged(
+            manifest, f"the store holds {size} where it should be {expected.size_bytes:,}"
+        )
+    sha256 = hashlib.sha256()
+    unpacker = isal_zlib.decompressobj(GZIP_WINDOW)
+    raw_bytes, tail = 0, b""
+    with store.read(expected.key) as stored:
+        while packed := stored.read(_READ_BYTES):
+            sha256.update(packed)
+            try:
+                for text in _unpack(unpacker, packed):
+                    raw_bytes += len(text)
+                    tail = (tail + text)[-512:]
+                    yield text
+            except BrokenGzip as error:
+                raise _damaged(manifest, "its gzip is broken") from error
+    if sha256.hexdigest() != expected.sha256:
+        raise _damaged(manifest, "its SHA-256 is another one")
+    if not unpacker.eof or unpacker.unused_data or raw_bytes != expected.raw_bytes:
+        raise _damaged(manifest, "its gzip does not hold as much text as was written")
+    if not tail.endswith(expected.trailer.encode() + b"\n"):
+        raise _damaged(manifest, "its last line is not the one that was written")
+
+
+def read_back(store: Store, manifest: Manifest) -> Proof:
+    """Read a copy whole and say whether it is what was written (L1)."""
+    clock = time.monotonic()
+    cause = None
+    try:
+        for _ in text_of(store, manifest):
+            pass
+    except Damaged as damage:
+        cause = damage.message
+    reached("read-back")
+    return Proof(
+        copy_name=manifest.name,
+        level=Level.READ_BACK,
+        verdict="failed" if cause else "proven",
+        checked_at=datetime.now(UTC),
+        seconds=round(time.monotonic() - clock, 3),
+        cause=cause,
+    )
+
+
+def _unpack(unpacker: isal_zlib.Decompress, packed: bytes) -> Iterator[bytes]:
+    """Inflate in pieces of bounded size: a megabyte of gzip can hold a gigabyte of zeros."""
+    while packed and not unpacker.eof:
+        text = unpacker.decompress(packed, _TEXT_BYTES)
+        packed = unpacker.unconsumed_tail
+        if text:
+            yield text
+    if packed:
+        raise BrokenGzip("bytes after the end")
+
+
+def _damaged(manifest: Manifest, cause: str) -> Damaged:
+    return Damaged(
+        f"The stored copy {manifest.name} is damaged: {cause}.",
+        hint="Do not use it: choose another copy (`flowforge backup list`), and look at the store.",
+        copy=manifest.name,
+    )
