@@ -98,11 +98,11 @@ def prove_by_restoring(
             store, manifest, installation, address, PROOF_DATABASE, budget_seconds=budget_seconds
         )
     reached("proof")
-    verdict, cause = comparison.judge(found)
+    verdict, why = comparison.judge(found)
     return trial.ends(
         Level.COMPARED,
         verdict,
-        cause=cause,
+        cause=why,
         differences=(*named, *found.differences)[: comparison.MOST_DIFFERENCES],
         tables_counted=found.tables_counted,
         tables_digested=found.tables_digested,

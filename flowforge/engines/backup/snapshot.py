@@ -78,26 +78,27 @@ def hold_snapshot(address: PostgresAddress, database: str) -> Iterator[Snapshot]
         Refused: Something in it could not be read whole.
         Unavailable: The server does not answer.
     """
-    with connection.connect(address, database) as session:
-        try:
-            held = session.execute(_TRY_LOCK).fetchone()
-            if not (held and held[0]):
-                raise Busy(
-                    f"Another backup of {database!r} on {address.name} is running.",
-                    hint="Nothing to do: the running one wins, and the next one is scheduled.",
-                )
-            reached("lock")
-            session.execute("SET idle_in_transaction_session_timeout = 0")
-            session.execute("SET row_security = off")
-            seen = survey.survey(session, address.name)
-            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            row = session.execute("SELECT pg_export_snapshot(), clock_timestamp()").fetchone()
-            assert row is not None
-            reached("snapshot")
-            inventory = definitions.read_definitions(session)
-            yield Snapshot(row[0], row[1], seen, inventory, session)
-        except psycopg.Error as error:
-            raise connection.explain(error, address, database) from error
+    with (
+        connection.explained(address, database),
+        connection.connect(address, database) as session,
+    ):
+        held = session.execute(_TRY_LOCK).fetchone()
+        if not (held and held[0]):
+            raise Busy(
+                f"Another backup of {database!r} on {address.name} is running.",
+                hint="Nothing to do: the running one wins, and the next one is scheduled.",
+            )
+        reached("lock")
+        session.execute("SET idle_in_transaction_session_timeout = 0")
+        session.execute("SET row_security = off")
+        session.execute("SET lock_timeout = '30s'")
+        seen = survey.survey(session, address.name)
+        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        row = session.execute("SELECT pg_export_snapshot(), clock_timestamp()").fetchone()
+        assert row is not None
+        reached("snapshot")
+        inventory = definitions.read_definitions(session)
+        yield Snapshot(row[0], row[1], seen, inventory, session)
 
 
 @contextlib.contextmanager

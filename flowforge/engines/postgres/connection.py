@@ -5,12 +5,13 @@ Passwords go through libpq's parameters or the environment of a child, never thr
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import psycopg
 from psycopg.adapt import Loader
-from psycopg.sql import SQL, Composed, Identifier, Literal
+from psycopg.sql import SQL, Literal
 
 from flowforge.errors import FlowForgeError, Refused, Unavailable
 from flowforge.rules.addresses import PostgresAddress
@@ -111,6 +112,15 @@ def client_environment(
     return environment
 
 
+@contextlib.contextmanager
+def explained(address: PostgresAddress, database: str | None = None) -> Iterator[None]:
+    """Turn what a server refuses or no longer answers inside the block into the three kinds."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
+        raise explain(error, address, database) from error
+
+
 def explain(
     error: psycopg.Error, address: PostgresAddress, database: str | None = None
 ) -> FlowForgeError:
@@ -139,11 +149,6 @@ def explain(
         f"{place} did not answer: {_first_line(said)}",
         hint="Check that the server runs and is reachable from this machine, then run it again.",
     )
-
-
-def quoted(*parts: str) -> Composed:
-    """An identifier, qualified when given several parts."""
-    return Composed([Identifier(*parts)])
 
 
 def _first_line(text: str) -> str:
