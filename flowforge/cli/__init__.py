@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib import metadata, util
+from typing import Annotated
 
 import typer
 
 from flowforge.cli import output
 from flowforge.errors import FlowForgeError
+
+EXIT_USAGE = 64
 
 app = typer.Typer(
     name="flowforge",
@@ -27,14 +31,41 @@ _COMMANDS = ("platform", "deploying", "systems", "backups", "restores", "ledger"
 
 
 def main() -> None:
-    """Run one command and turn the three error kinds into their exit codes."""
+    """Run one command and turn what happens into its exit code."""
     for name in _COMMANDS:
-        importlib.import_module(f"flowforge.cli.{name}").register(app)
+        if util.find_spec(f"flowforge.cli.{name}"):
+            importlib.import_module(f"flowforge.cli.{name}").register(app)
     try:
-        app()
+        code = app(standalone_mode=False)
     except FlowForgeError as error:
         output.print_error(error)
         sys.exit(error.exit_code)
+    except typer.TyperException as error:
+        output.print_usage_error(error)
+        sys.exit(EXIT_USAGE)
+    except typer.Abort:
+        output.err.print("Stopped; nothing was done.")
+        sys.exit(1)
+    # What a command returns is its exit code; most return nothing.
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        output.out.print(f"flowforge {metadata.version('flowforge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="print the version and stop", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Run a platform's life as flows that end in evidence."""
 
 
 if __name__ == "__main__":

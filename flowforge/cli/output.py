@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flowforge.errors import FlowForgeError
+from flowforge.rules.names import looks_like_secret
 
 SCHEMA = 1
 
@@ -29,7 +31,7 @@ ProfileOption = Annotated[
 ]
 
 
-def print_json(fields: Mapping[str, JsonValue]) -> None:
+def print_json(fields: Mapping[str, object]) -> None:
     """Print the one object of a command."""
     sys.stdout.write(json.dumps({"schema": SCHEMA, **fields}, default=str, indent=1) + "\n")
 
@@ -40,15 +42,72 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(show(cell)) for cell in row))
     out.print(table)
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Print named facts, one a line; those that are `None` or empty are left out."""
+    width = max(map(len, facts), default=0)
+    for name, value in facts.items():
+        if value is not None and value != "":
+            out.print(f"{name:<{width}}  {show(value)}", markup=False)
 
 
 def print_error(error: FlowForgeError) -> None:
     """Print what went wrong and what to do; as JSON when the command was asked for JSON."""
-    kind = type(error).__name__.lower()
+    # The parent class itself says only that something failed.
+    kind = "failed" if type(error) is FlowForgeError else type(error).__name__.lower()
     if "--json" in sys.argv:
         print_json({"error": {"kind": kind, "message": error.message, "hint": error.hint}})
         return
     err.print(f"{kind}: {error.message}", style="red", markup=False)
     err.print(f"  -> {error.hint}", markup=False)
+
+
+def print_usage_error(error: typer.TyperException) -> None:
+    """Print that a command was typed wrongly, without repeating a secret that was typed."""
+    message = error.format_message()
+    if looks_like_secret(message):
+        message = "An address with a password does not belong on a command line."
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "flowforge"
+    hint = f"`{command} --help` shows how it is used."
+    if "--json" in sys.argv:
+        print_json({"error": {"kind": "usage", "message": message, "hint": hint}})
+        return
+    err.print(f"usage: {message}", style="red", markup=False)
+    err.print(f"  -> {hint}", markup=False)
+
+
+def show(value: object) -> str:
+    """A value in one line: odd characters of a name as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+
+
+def show_bytes(size: float) -> str:
+    """A size in decimal units: `12.4 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def show_seconds(seconds: float) -> str:
+    """A span of time in its two largest units: `3 h 12 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes, hours, days = round(seconds / 60), round(seconds / 3600), round(seconds / 86400)
+    if minutes < 100:
+        return f"{minutes} min"
+    if hours < 100:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{days} d"
+
+
+def show_age(moment: datetime | None) -> str:
+    """How long ago something was."""
+    if moment is None:
+        return "never"
+    return f"{show_seconds(max(0.0, (datetime.now(UTC) - moment).total_seconds()))} ago"

@@ -1,0 +1,214 @@
+"""`flowforge backup`: make a copy, list copies, show what is known of one, prove one again."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowforge.cli import following, output
+from flowforge.cli.output import JsonFlag, ProfileOption
+from flowforge.errors import Refused
+from flowforge.rules import names
+
+if TYPE_CHECKING:
+    from flowforge.client import Copy, FlowForge, Proof
+
+BACKUP = "backup-postgres/database-backup"
+DRILL = "restore-drill/weekly"
+
+Server = Annotated[str, typer.Argument(help="name the server was saved under")]
+MaybeServer = Annotated[str | None, typer.Argument(help="name the server was saved under")]
+Database = Annotated[str | None, typer.Argument(help="database; by default the server's own")]
+DatabaseOption = Annotated[
+    str | None, typer.Option("--database", help="database; by default the server's own")
+]
+StoreOption = Annotated[str | None, typer.Option("--store", help="name of the store")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="start the run and leave it alone")]
+
+group = typer.Typer(help="Copies of databases, and their proofs.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `backup` to the command."""
+    app.add_typer(group, name="backup")
+
+
+@group.command("run")
+def run_backup(
+    server: Server,
+    database: Database = None,
+    store: StoreOption = None,
+    no_wait: NoWait = False,
+    json: JsonFlag = False,
+    profile: ProfileOption = None,
+) -> None:
+    """Copy a database, prove the copy, and print the evidence."""
+    parameters = database_parameters(server, database, store)
+    with following.open_client(profile) as client:
+        run = client.run(BACKUP, **parameters)
+        if no_wait:
+            following.print_started(run, json)
+            return
+        operation = following.follow(run)
+        following.print_evidence(run, operation, json)
+
+
+@group.command("list")
+def list_copies(
+    server: MaybeServer = None,
+    database: Database = None,
+    json: JsonFlag = False,
+    profile: ProfileOption = None,
+) -> None:
+    """List the copies there are, newest first."""
+    with following.open_client(profile) as client:
+        copies = client.copies(server, database)
+    if json:
+        output.print_json({"copies": [copy.model_dump(mode="json") for copy in copies]})
+        return
+    if not copies:
+        output.out.print("No copies yet. `flowforge backup run SERVER` makes one.")
+        return
+    columns = ("server", "database", "copy", "age", "size", "rows", "level", "proven")
+    output.print_table(columns, [_row(copy) for copy in copies])
+
+
+@group.command("show")
+def show_copy(
+    name: Annotated[str, typer.Argument(help="name of the copy")],
+    server: Annotated[str | None, typer.Option("--server", help="server it was taken from")] = None,
+    database: DatabaseOption = None,
+    json: JsonFlag = False,
+    profile: ProfileOption = None,
+) -> None:
+    """Show what is known of a copy, and every examination of it."""
+    names.check_copy_name(name)
+    with following.open_client(profile) as client:
+        copy = find_copy(client, name, server, database)
+        copy, proofs = client.copy(copy.server, copy.database, copy.name)
+    if json:
+        shown = [proof.model_dump(mode="json") for proof in proofs]
+        output.print_json({"copy": copy.model_dump(mode="json"), "proofs": shown})
+        return
+    _print_copy(copy)
+    for proof in sorted(proofs, key=lambda proof: proof.checked_at):
+        _print_proof(proof)
+
+
+@group.command("verify")
+def verify_copy(
+    name: Annotated[str, typer.Argument(help="name of the copy, or `latest`")],
+    server: Annotated[str, typer.Option("--server", help="server it was taken from")],
+    database: DatabaseOption = None,
+    no_wait: NoWait = False,
+    json: JsonFlag = False,
+    profile: ProfileOption = None,
+) -> None:
+    """Restore a copy on a scratch server, compare it, and print the evidence."""
+    names.check_system_name(server)
+    if name != "latest":
+        names.check_copy_name(name)
+    with following.open_client(profile) as client:
+        copy = find_copy(client, name, server, database)
+        run = client.run(
+            DRILL, server=copy.server, database=copy.database, copy=copy.name, store=copy.store
+        )
+        if no_wait:
+            following.print_started(run, json)
+            return
+        operation = following.follow(run)
+        following.print_evidence(run, operation, json)
+
+
+def database_parameters(server: str, database: str | None, store: str | None) -> dict[str, str]:
+    """The parameters that say which database is meant, and where its copies are.
+
+    Raises:
+        Refused: One of them is not a name.
+    """
+    given = {"server": names.check_system_name(server)}
+    if database is not None:
+        given["database"] = names.check_database_name(database)
+    if store is not None:
+        given["store"] = names.check_system_name(store, kind="store")
+    return given
+
+
+def find_copy(client: FlowForge, name: str, server: str | None, database: str | None) -> Copy:
+    """Find the one copy that is meant; `latest` is the newest.
+
+    Raises:
+        Refused: There is none, or there are several of that name.
+    """
+    copies = client.copies(server, database)
+    found = copies[:1] if name == "latest" else [copy for copy in copies if copy.name == name]
+    if not found:
+        raise Refused(
+            "There is no copy yet." if name == "latest" else f"There is no copy {name}.",
+            hint="`flowforge backup list` shows the copies there are.",
+        )
+    if len({(copy.server, copy.database) for copy in found}) > 1:
+        places = ", ".join(f"{output.show(copy.database)} on {copy.server}" for copy in found)
+        raise Refused(
+            f"There are several copies {name}: of {places}.",
+            hint="Say which with --server and --database.",
+        )
+    return found[0]
+
+
+def _row(copy: Copy) -> tuple[object, ...]:
+    return (
+        copy.server,
+        copy.database,
+        copy.name,
+        output.show_age(copy.snapshot_at),
+        output.show_bytes(copy.size_bytes),
+        f"{copy.rows:,}",
+        "failed" if copy.failed else copy.level.label,
+        output.show_age(copy.proven_at),
+    )
+
+
+def _print_copy(copy: Copy) -> None:
+    output.print_facts(
+        {
+            "copy": copy.name,
+            "of": f"{copy.database} on {copy.server}",
+            "store": copy.store,
+            "snapshot": f"{copy.snapshot_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, "
+            f"{output.show_age(copy.snapshot_at)}",
+            "holds": f"{copy.tables} tables, {copy.rows:,} rows",
+            "size": f"{output.show_bytes(copy.size_bytes)} stored, "
+            f"{output.show_bytes(copy.raw_bytes)} as text",
+            "level": "failed its last examination" if copy.failed else copy.level.label,
+            "proven": output.show_age(copy.proven_at),
+            "made by": copy.flow_run_id,
+            "warnings": "; ".join(copy.warnings),
+            "restore": f"flowforge restore plan {copy.server} {shlex.quote(copy.database)} "
+            f"--copy {copy.name}",
+        }
+    )
+
+
+def _print_proof(proof: Proof) -> None:
+    output.out.print()
+    output.print_facts(
+        {
+            "examined": f"{proof.checked_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, "
+            f"in {proof.seconds:.1f} s",
+            "verdict": proof.summary(),
+            "tables": f"{proof.tables_digested} of {proof.tables_total} compared by digest, "
+            f"{proof.tables_counted} counted"
+            if proof.tables_total
+            else None,
+            "restore took": None
+            if proof.restore_seconds is None
+            else f"{proof.restore_seconds:.1f} s",
+            "remarks": "; ".join(proof.remarks),
+        }
+    )
+    for difference in proof.differences:
+        output.out.print(f"  differs: {output.show(difference)}", markup=False)

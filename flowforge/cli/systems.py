@@ -1,0 +1,244 @@
+"""`flowforge database`, `store` and `notify`: name a system once, so that no run holds a secret."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from pydantic import JsonValue
+
+from flowforge.cli import output, saved
+from flowforge.cli.output import JsonFlag, ProfileOption
+from flowforge.errors import Refused, Unavailable
+from flowforge.rules import addresses, names
+
+Name = Annotated[str, typer.Argument(help="what to call it, for example `shop`")]
+UrlEnv = Annotated[
+    str | None, typer.Option("--url-env", help="environment variable that holds the URL")
+]
+NoTest = Annotated[bool, typer.Option("--no-test", help="save it without trying it first")]
+Sender = Annotated[str | None, typer.Option("--from", help="address mails come from")]
+Recipients = Annotated[
+    list[str] | None, typer.Option("--to", help="address mails go to; may be repeated")
+]
+Account = Annotated[str | None, typer.Option("--user", help="account on the mail server")]
+PasswordEnv = Annotated[
+    str | None, typer.Option("--password-env", help="variable with that account's password")
+]
+# Accepted only to say no without the parser repeating it.
+Misplaced = Annotated[list[str] | None, typer.Argument(hidden=True)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `database`, `store` and `notify` to the command."""
+    for word, kind, add, text in (
+        ("database", "server", add_database, "PostgreSQL servers, by name."),
+        ("store", "store", add_store, "Places that keep copies, by name."),
+        ("notify", "pager", add_pager, "Channels that people are told through, by name."),
+    ):
+        group = typer.Typer(help=text, no_args_is_help=True)
+        group.command("add")(add)
+        _add_verbs(group, kind)
+        app.add_typer(group, name=word)
+
+
+def add_database(
+    name: Name,
+    misplaced: Misplaced = None,
+    url_env: UrlEnv = None,
+    no_test: NoTest = False,
+    json: JsonFlag = False,
+    profile: ProfileOption = None,
+) -> None:
+    """Save a PostgreSQL server; its URL is read from standard input, or asked for."""
+    _check_name(name, "server", misplaced, "database")
+    url = _read_secret(url_env, f"PostgreSQL URL of {name} (not shown): ", "database", name)
+    address = addresses.parse_postgres_url(url, name=name)
+    found = {} if no_test else _try_database(address)
+    action = saved.save("server", name, url, profile)
+    if json:
+        output.print_json({"kind": "server", "name": name, "action": action, **found})
+        return
+    output.print_facts(
+        {
+            "saved": f"{name} ({action})",
+            "where": f"{address.where}/{address.database}",
+            "version": found.get("version"),
+            "size": output.show_bytes(int(found["size_bytes"])) if found else None,
+            "tools": found.get("tools"),
+        }
+    )
+    output.out.print(f"\nBack it up:\n  flowforge backup run {name}", markup=False)
+
+
+def add_store(
+    name: Name,
+    folder: Annotated[Path, typer.Option("--folder", help="folder that keeps the copies")],
+    misplaced: Misplaced = None,
+    no_test: NoTest = False,
+    json: JsonFlag = False,
+    profile: ProfileOption = None,
+) -> None:
+    """Save a folder as a store of copies."""
+    _check_name(name, "store", misplaced, "store")
+    folder = folder.expanduser().resolve()
+    if not no_test and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise Refused(
+            f"{folder} is not a folder that can be written here.",
+            hint=f"Make it with `mkdir -p {folder}`, or use --no-test when only workers reach it.",
+        )
+    action = saved.save("store", name, {"folder": str(folder)}, profile)
+    _print_saved("store", name, action, str(folder), json)
+
+
+def add_pager(
+    name: Name,
+    misplaced: Misplaced = None,
+    webhook: Annotated[bool, typer.Option("--webhook", help="JSON to a URL")] = False,
+    slack: Annotated[bool, typer.Option("--slack", help="a Slack-shaped URL")] = False,
+    smtp: Annotated[str | None, typer.Option("--smtp", help="mail server, HOST:PORT")] = None,
+    sender: Sender = None,
+    to: Recipients = None,
+    user: Account = None,
+    password_env: PasswordEnv = None,
+    url_env: UrlEnv = None,
+    json: JsonFlag = False,
+    profile: ProfileOption = None,
+) -> None:
+    """Save a channel; a webhook's URL is read from standard input, or asked for."""
+    _check_name(name, "pager", misplaced, "notify")
+    if [webhook, slack, smtp is not None].count(True) != 1:
+        raise Refused(
+            "It is not said what kind of channel this is.",
+            hint="Give exactly one of --webhook, --slack and --smtp HOST:PORT.",
+        )
+    if smtp is not None:
+        value = _mailbox(smtp, sender, to or [], user, password_env)
+    else:
+        url = _read_secret(url_env, f"URL of {name} (not shown): ", "notify", name)
+        value = {"kind": "slack" if slack else "webhook", "url": url}
+    _print_saved("pager", name, saved.save("pager", name, value, profile), "", json)
+
+
+def _add_verbs(group: typer.Typer, kind: str) -> None:
+    @group.command("list")
+    def list_systems(json: JsonFlag = False, profile: ProfileOption = None) -> None:
+        """List what is saved; never a secret."""
+        found = saved.list_saved(kind, profile)
+        if json:
+            output.print_json({f"{kind}s": list(found)})
+            return
+        if not found:
+            output.out.print("None is saved.")
+            return
+        output.print_table(("name", "where"), [(one["name"], one["where"]) for one in found])
+
+    @group.command("test")
+    def test_system(name: Name, json: JsonFlag = False, profile: ProfileOption = None) -> None:
+        """Try it for real, from this machine."""
+        answer = saved.ask(["test", kind, names.check_system_name(name, kind=kind)], profile)
+        answer.pop("schema", None)
+        if json:
+            output.print_json(answer)
+            return
+        problems = answer.pop("problems", [])
+        facts = {key: value for key, value in answer.items() if key not in ("kind", "ok")}
+        output.print_facts({key: _flat(value) for key, value in facts.items()})
+        for problem in problems:
+            output.out.print(f"problem: {output.show(problem)}", markup=False)
+
+    @group.command("remove")
+    def remove_system(name: Name, json: JsonFlag = False, profile: ProfileOption = None) -> None:
+        """Forget the name; what it stands for is not touched."""
+        saved.ask(["remove", kind, names.check_system_name(name, kind=kind)], profile)
+        if json:
+            output.print_json({"kind": kind, "name": name, "action": "removed"})
+            return
+        output.out.print(f"{name} is forgotten; the {kind} itself was not touched.", markup=False)
+
+
+def _check_name(name: str, kind: str, misplaced: list[str] | None, word: str) -> None:
+    if misplaced or names.looks_like_secret(name):
+        _refuse_argument(word)
+    names.check_system_name(name, kind=kind)
+
+
+def _refuse_argument(word: str) -> NoReturn:
+    raise Refused(
+        "An address was given on the command line, where others on this machine can read it.",
+        hint=f"Type `flowforge {word} add NAME` and give the URL when asked, or on standard input; "
+        "change a password that was shown this way.",
+    )
+
+
+def _read_secret(variable: str | None, prompt: str, word: str, name: str) -> str:
+    if variable is not None:
+        secret = os.environ.get(variable, "")
+    elif sys.stdin.isatty():
+        secret = getpass.getpass(prompt)
+    else:
+        secret = sys.stdin.read()
+    if not secret.strip():
+        raise Refused(
+            f"The environment variable {variable} is empty." if variable else "No URL was given.",
+            hint=f"Pipe it in: `printenv THE_URL | flowforge {word} add {name}`.",
+        )
+    return secret.strip()
+
+
+def _try_database(address: addresses.PostgresAddress) -> dict[str, str]:
+    """Enter a server before its name is saved, and say what it is."""
+    from flowforge.engines.postgres import connection, installations
+
+    with connection.connect(address) as session:
+        major = session.info.server_version // 10000
+        row = session.execute(
+            "SELECT current_setting('server_version'), "
+            "pg_catalog.pg_database_size(current_database())"
+        ).fetchone()
+    if row is None:
+        raise Unavailable(f"{address.name} said nothing.", hint="Check that it is PostgreSQL.")
+    version, size_bytes = row
+    tools = installations.for_server(major)
+    return {
+        "version": version,
+        "size_bytes": str(size_bytes),
+        "tools": f"{tools.version} ({tools.source})",
+    }
+
+
+def _mailbox(
+    smtp: str, sender: str | None, to: list[str], user: str | None, password_env: str | None
+) -> dict[str, JsonValue]:
+    host, _, port = smtp.rpartition(":")
+    if not host or not port.isdigit():
+        raise Refused("The mail server cannot be read.", hint="Give it as --smtp HOST:PORT.")
+    if sender is None or not to:
+        raise Refused("A mail needs two addresses.", hint="Add --from ADDRESS and --to ADDRESS.")
+    value: dict[str, JsonValue] = {
+        "kind": "smtp",
+        "host": host.strip("[]"),
+        "port": int(port),
+        "sender": sender,
+        "recipients": list(to),
+    }
+    if user is not None:
+        value["user"] = user
+    if password_env is not None:
+        value["password"] = _read_secret(password_env, "", "notify", "NAME")
+    return value
+
+
+def _print_saved(kind: str, name: str, action: str, where: str, as_json: bool) -> None:
+    if as_json:
+        output.print_json({"kind": kind, "name": name, "action": action})
+        return
+    output.print_facts({"saved": f"{name} ({action})", "where": where})
+
+
+def _flat(value: JsonValue) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
