@@ -8,13 +8,15 @@ restore that was killed finds what it left and goes on.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import Field
 
 from flowforge.errors import Refused
 from flowforge.rules import names
-from flowforge.rules.backups import Level
+from flowforge.rules.backups import Level, Proof
+from flowforge.rules.comparison import Comparison
 from flowforge.rules.values import Value
 
 _MAX_NAME_BYTES = 63
@@ -161,6 +163,24 @@ def check_plan(plan: RestorePlan, agreed: str | None) -> None:
             f"The plan is {plan.digest} now, not {agreed}: the copy or the target has changed.",
             hint="Plan again, read what changed, and agree to the new hash.",
         )
+
+
+def estimate(proofs: Sequence[Proof]) -> float | None:
+    """How long loading a copy took in its last proof, in seconds, or `None` when never tried."""
+    measured = [proof.restore_seconds for proof in proofs if proof.restore_seconds is not None]
+    return measured[-1] if measured else None
+
+
+def evidence(plan: RestorePlan, compared: Comparison | None, kept_as: str | None) -> str:
+    """The one line of a restore in a table."""
+    place = f"{plan.target.server}/{plan.target.database}"
+    if compared is None:
+        return f"{place} was restored already from {plan.copy_name}"
+    kept = f", old one kept as {kept_as}" if kept_as else ""
+    return (
+        f"{plan.copy_name} to {place}: {compared.tables_digested} tables compared, "
+        f"{compared.rows_compared:,} rows{kept}"
+    )
 
 
 def _derived(target: str, suffix: str) -> str:

@@ -192,7 +192,7 @@ def apply_settings(
     for setting in settings:
         name, _, value = setting.partition("=")
         is_list = name in _LIST_SETTINGS and _LIST_VALUE.fullmatch(value)
-        shown: Composable = SQL(value) if is_list else Literal(value)  # type: ignore[arg-type]
+        shown: Composable = SQL(value) if is_list else Literal(value)
         session.execute(
             SQL("ALTER DATABASE {} SET {} TO {}").format(
                 Identifier(database), Identifier(*name.split(".")), shown

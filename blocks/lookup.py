@@ -1,0 +1,57 @@
+"""From a name somebody typed to the plain value an engine works with."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from prefect.blocks.core import Block
+from prefect.client.orchestration import get_client
+
+from blocks.postgres import PostgresServer
+from blocks.storage import BackupStore
+from flowforge.errors import Refused
+from flowforge.rules import names
+from flowforge.rules.addresses import PostgresAddress, StoreAddress
+
+B = TypeVar("B", bound=Block)
+
+
+def find_server(name: str) -> PostgresAddress:
+    """The registered PostgreSQL server of a name.
+
+    Raises:
+        Refused: There is none, or the name is not one.
+    """
+    names.check_system_name(name)
+    return _load(PostgresServer, name, "database").address(name)
+
+
+def find_store(name: str) -> StoreAddress:
+    """The registered store of a name.
+
+    Raises:
+        Refused: There is none, or the name is not one.
+    """
+    names.check_system_name(name, kind="store")
+    return _load(BackupStore, name, "store").address(name)
+
+
+def saved_names(kind: type[Block]) -> list[str]:
+    """The names under which blocks of a kind are saved, in order."""
+    slug = kind.get_block_type_slug()
+    with get_client(sync_client=True) as client:
+        documents = client.read_block_documents_by_type(slug)
+    return sorted(document.name for document in documents if document.name)
+
+
+def _load(kind: type[B], name: str, word: str) -> B:
+    try:
+        loaded = kind.load(name)
+    except ValueError as error:
+        known = ", ".join(saved_names(kind)) or "none"
+        raise Refused(
+            f"No {word} is registered as {name!r}; registered are: {known}.",
+            hint=f"Register it with `flowforge {word} add {name}`.",
+        ) from error
+    assert isinstance(loaded, kind)  # the call is synchronous here
+    return loaded

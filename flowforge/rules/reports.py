@@ -1,0 +1,225 @@
+"""What an operation's report says, as markdown for Prefect's UI.
+
+Written for the person who reads it at three in the morning: the answer first, then the figures, each
+with where it comes from, then the command to type next.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from flowforge.rules.backups import Copy, Manifest, Proof
+from flowforge.rules.comparison import Comparison
+from flowforge.rules.restores import RestorePlan
+
+_MOST_TABLES = 40
+
+
+def artifact_key(*parts: str) -> str:
+    """A key Prefect accepts: lowercase letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-") or "report"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {left:02} s"
+
+
+def size(count: float) -> str:
+    """Bytes as a person says them (decimal units)."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def backup_evidence(manifest: Manifest, proof: Proof) -> str:
+    """The one line of a backup in a table."""
+    return f"{proof.summary()}, {size(manifest.data.size_bytes)} stored"
+
+
+def backup_report(
+    manifest: Manifest,
+    read_back: Proof,
+    proof: Proof | None,
+    *,
+    store: str,
+    forgotten: Sequence[str],
+    kept: int,
+    remarks: Sequence[str],
+    now: datetime,
+) -> str:
+    """The report of one backup."""
+    best = proof or read_back
+    age = duration((now - manifest.snapshot_at).total_seconds())
+    restore = duration(proof.restore_seconds) if proof and proof.restore_seconds else "not measured"
+    counted = sum(table.counted is not None for table in manifest.tables)
+    lines = [
+        f"# {_headline(best)}: `{manifest.database.name}` on `{manifest.server.name}`",
+        "",
+        f"**{best.summary()}.** Copy `{manifest.name}` in store `{store}`.",
+        "",
+        "| | | source of the figure |",
+        "|---|---|---|",
+        f"| snapshot taken | {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC | the server's clock |",
+        f"| lost if the database died now (RPO) | writes of the last {age} | measured |",
+        f"| to restore it (RTO) | {restore}, on a scratch server here | measured in this run |",
+        f"| tables, rows | {len(manifest.tables)}, {manifest.rows:,} | counted in the stored bytes |",
+        f"| counted by the source too | {counted} of {len(manifest.tables)} tables, all equal |"
+        " same snapshot |",
+        f"| large objects | {manifest.large_objects.count:,} | counted in the stored bytes |",
+        f"| stored | {size(manifest.data.size_bytes)} of {size(manifest.data.raw_bytes)} text |"
+        " measured |",
+        f"| took | {duration(manifest.seconds)} to copy, {duration(read_back.seconds)} to read back"
+        f"{f', {duration(proof.seconds)} to restore and compare' if proof else ''} | measured |",
+        f"| PostgreSQL | {manifest.server.version}, dumped with "
+        f"{manifest.tool_versions['pg_dump']}{_scratch(proof)} | |",
+        f"| SHA-256 | `{manifest.data.sha256}` | read back |",
+        f"| copies kept | {kept}, {len(forgotten)} forgotten in this run | |",
+    ]
+    lines += _section("Differences", best.differences)
+    lines += _section("Remarks", [*manifest.warnings, *best.remarks, *remarks])
+    lines += [
+        "",
+        "## To restore it",
+        "",
+        *_code(
+            f"flowforge restore plan {manifest.server.name} {_shell(manifest.database.name)} "
+            f"--copy {manifest.name}"
+        ),
+        "",
+        "Without FlowForge, into an empty database:",
+        "",
+        *_code(
+            f"gunzip -c {manifest.data.key.rpartition('/')[2]} | psql -X -v ON_ERROR_STOP=1 NEW"
+        ),
+    ]
+    return "\n".join([*lines, *_tables(manifest)])
+
+
+def drill_report(copy: Copy, proof: Proof) -> str:
+    """The report of one restore drill."""
+    restore = duration(proof.restore_seconds) if proof.restore_seconds else "not measured"
+    lines = [
+        f"# {_headline(proof)}: `{copy.database}` on `{copy.server}`, copy `{copy.name}`",
+        "",
+        f"**{proof.summary()}.**",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| taken | {copy.snapshot_at:%Y-%m-%d %H:%M:%S} UTC |",
+        f"| restored in (RTO, measured here) | {restore} |",
+        f"| restored and compared in | {duration(proof.seconds)} |",
+        f"| tables compared | {proof.tables_digested} of {proof.tables_total} row for row, "
+        f"{proof.tables_counted} counted |",
+        f"| rows compared | {proof.rows_compared:,} |",
+        f"| definitions compared | {proof.definitions_compared:,} |",
+    ]
+    lines += _section("Differences", proof.differences)
+    lines += _section("Remarks", proof.remarks)
+    return "\n".join(lines)
+
+
+def plan_report(plan: RestorePlan) -> str:
+    """A restore plan as somebody agrees to it."""
+    estimate = "not known" if plan.estimated_seconds is None else duration(plan.estimated_seconds)
+    target = plan.target
+    lines = [
+        f"# Plan `{plan.digest}`: `{plan.copy_name}` to `{target.database}` on `{target.server}`",
+        "",
+        "Nothing has been touched.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| copy of | `{plan.source_database}` on `{plan.source_server}`, "
+        f"taken {plan.snapshot_at:%Y-%m-%d %H:%M:%S} UTC |",
+        f"| proven to | {plan.copy_level.label} |",
+        f"| writes lost if it replaces the live one | the last {duration(plan.loses_seconds)} |",
+        f"| size of the original | {size(plan.database_bytes)}; as much must be free on the server |",
+        f"| time to load, from its last proof | {estimate} |",
+        f"| the live database is kept as | {f'`{plan.kept_as}`' if plan.kept_as else 'there is none'} |",
+        f"| sessions that will be ended | {target.sessions} |",
+    ]
+    lines += _section("In the way, to be changed first", plan.obstacles)
+    lines += _section("Mind", plan.warnings)
+    if not plan.obstacles:
+        to_server = "" if target.server == plan.source_server else f" --to-server {target.server}"
+        same = target.database == plan.source_database
+        to_database = "" if same else f" --to-database {_shell(target.database)}"
+        command = (
+            f"flowforge restore apply {plan.source_server} {_shell(plan.source_database)} "
+            f"--copy {plan.copy_name}{to_server}{to_database} --plan {plan.digest}"
+        )
+        lines += ["", "## To do it", "", *_code(command)]
+    return "\n".join(lines)
+
+
+def restored_report(plan: RestorePlan, compared: Comparison | None, *, seconds: float) -> str:
+    """The report of a restore that was done; nothing compared means an earlier run had done it."""
+    target = plan.target
+    done = (
+        "An earlier run had already done it; nothing was done twice."
+        if compared is None
+        else f"**{compared.tables_digested} tables, {compared.rows_compared:,} rows compared before "
+        f"it took its place**, in {duration(seconds)} (measured)."
+    )
+    lines = [
+        f"# Restored: `{target.database}` on `{target.server}` is `{plan.copy_name}`",
+        "",
+        done,
+        "",
+        f"It holds everything written until {plan.snapshot_at:%Y-%m-%d %H:%M:%S} UTC.",
+    ]
+    if plan.kept_as:
+        undo = f"flowforge restore undo {plan.restore_id} --server {target.server}"
+        lines += ["", f"The database that was live is kept as `{plan.kept_as}`. To go back:", ""]
+        lines += _code(f"{undo} --database {_shell(target.database)}")
+        lines += ["", "When it is no longer wanted:", ""]
+        lines += _code(f'DROP DATABASE "{plan.kept_as}";')
+    return "\n".join(lines)
+
+
+def _headline(proof: Proof) -> str:
+    return {"proven": "Proven", "failed": "NOT GOOD", "inconclusive": "Not proven yet"}[
+        proof.verdict
+    ]
+
+
+def _scratch(proof: Proof | None) -> str:
+    version = proof.tool_versions.get("postgres") if proof else None
+    return f", restored on {version}" if version else ""
+
+
+def _section(title: str, entries: Sequence[str]) -> list[str]:
+    return ["", f"## {title}", "", *(f"- {_plain(entry)}" for entry in entries)] if entries else []
+
+
+def _tables(manifest: Manifest) -> list[str]:
+    largest = sorted(manifest.tables, key=lambda table: table.raw_bytes, reverse=True)
+    rows = [
+        f"| {_plain(t.name)} | {t.rows:,} | {size(t.raw_bytes)} |" for t in largest[:_MOST_TABLES]
+    ]
+    more = len(largest) - len(rows)
+    rest = [f"| and {more} more | | |"] if more else []
+    return ["", "## Tables", "", "| table | rows | text |", "|---|---:|---:|", *rows, *rest]
+
+
+def _plain(text: str) -> str:
+    """A name or message that cannot break the table or the page it stands in."""
+    return re.sub(r"([|`*_<>\[\]\\])", r"\\\1", " ".join(text.split()))
+
+
+def _shell(word: str) -> str:
+    safe = re.fullmatch(r"[\w@%+=:,./-]+", word)
+    return word if safe else "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def _code(command: str) -> list[str]:
+    return ["```", command, "```"]

@@ -1,0 +1,92 @@
+"""Back up a PostgreSQL database, prove the copy, then forget copies no longer wanted.
+
+A copy that was never restored is a hope, so the order is fixed: dump, read back, restore, compare,
+and only then delete. Whatever stops this flow, every copy that was good before is still there.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flowforge.errors import Refused
+from flowforge.rules import backups, reports, retention
+from tasks import ledger, postgres, report, storage
+
+
+@flow(timeout_seconds=4 * 3600)
+def backup_postgres(
+    server: str,
+    database: str | None = None,
+    store: str = "backups",
+    retention_policy: retention.Retention = retention.STANDARD,
+    proof_policy: backups.ProofPolicy = backups.STANDARD_PROOF,
+) -> State | backups.Copy:
+    """Back up one database and prove the copy row for row.
+
+    Args:
+        server: Name of a registered PostgreSQL server (`flowforge database list`).
+        database: Database on that server; empty means the one it was registered with.
+        store: Name of the registered store that keeps the copy.
+        retention_policy: How long copies are kept.
+        proof_policy: How far the copy is proven before this run says it is done.
+
+    Raises:
+        Refused: Something could not be read or written whole; nothing was touched.
+        Unavailable: The server or the store did not answer; nothing was kept of this try.
+        Damaged: The copy is not what was dumped; it is marked so, and nothing was deleted.
+    """
+    log = get_run_logger()
+    with ledger.recording("backup") as record:
+        database = postgres.database_of(server, database)
+
+        # Make the copy. It exists once its manifest does.
+        manifest = postgres.dump_into(server, database, store)
+
+        # Prove it: first what the store holds, then what it becomes when restored.
+        read_back = storage.read_back(manifest, store)
+        proof = None
+        if proof_policy.restore and manifest.database.size_bytes <= proof_policy.largest_bytes:
+            proof = postgres.prove(manifest, store, proof_policy)
+            storage.keep_proof(manifest, proof, store)
+            storage.check_proof(proof)
+
+        # Only a proven copy may push out older ones.
+        remarks = []
+        forgotten: list[str] = []
+        try:
+            forgotten = storage.forget_expired(server, database, store, retention_policy)
+        except Refused as refusal:
+            remarks.append(f"no copy was forgotten: {refusal}")
+            log.warning("no copy was forgotten: %s", refusal)
+
+        # Tell people.
+        copies = storage.list_copies(server, database, store)
+        proofs = [p for p in (read_back, proof) if p]
+        ledger.note_copies(server, database, copies, {manifest.name: proofs})
+        copy = storage.choose_copy(copies, manifest.name, server=server, database=database)
+        record.evidence = reports.backup_evidence(manifest, proofs[-1])
+        record.facts = {
+            "copy": copy.model_dump(mode="json"),
+            "proof": proofs[-1].model_dump(mode="json"),
+            "forgotten": list(forgotten),
+        }
+        report.publish(
+            f"backup {server} {database}",
+            reports.backup_report(
+                manifest,
+                read_back,
+                proof,
+                store=store,
+                forgotten=forgotten,
+                kept=len(copies),
+                remarks=remarks,
+                now=datetime.now(UTC),
+            ),
+            record.evidence,
+        )
+        return copy
+    return Completed(name="Skipped", message=record.evidence)

@@ -1,0 +1,94 @@
+"""Restore a copy: plan it, read the plan, agree to it by its hash, and only then do it.
+
+The copy is loaded into a side database and compared there; it takes the live one's name in a single
+transaction; the one that was live is kept, and one more run of this flow puts it back.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flowforge.errors import Refused
+from flowforge.rules import reports, restores
+from tasks import ledger, postgres, report, storage
+
+
+@flow(timeout_seconds=12 * 3600)
+def restore_postgres(
+    server: str,
+    database: str | None = None,
+    copy: str = "latest",
+    action: Literal["plan", "apply", "undo"] = "plan",
+    plan_hash: str | None = None,
+    target_server: str | None = None,
+    target_database: str | None = None,
+    store: str = "backups",
+) -> State | restores.RestorePlan:
+    """Restore a copy of a database, beside the live one or in its place.
+
+    Args:
+        server: Name of the registered server the copy was taken from.
+        database: Its database; empty means the one the server was registered with.
+        copy: Name of a copy, or `latest` for the newest usable one.
+        action: `plan` touches nothing and shows a hash; `apply` does what was planned; `undo` puts
+            back the database that was live before.
+        plan_hash: For `apply` the hash of the plan you read; for `undo` the restore's id.
+        target_server: Registered server to restore to; empty means the one it came from.
+        target_database: Name it shall have there; empty means its own. The live one is replaced.
+        store: Name of the registered store that keeps the copy.
+
+    Raises:
+        Refused: The plan changed, was not agreed to, or something stands in the way.
+        Damaged: The restored copy is not what was dumped; the live database was not touched.
+    """
+    with ledger.recording("restore") as record:
+        database = postgres.database_of(server, database)
+        to_server = target_server or server
+        to_database = postgres.database_of(to_server, target_database or database)
+        subject = f"restore {to_server} {to_database}"
+
+        if action == "undo":
+            return _undo(record, to_server, to_database, plan_hash)
+
+        copies = storage.list_copies(server, database, store)
+        chosen = storage.choose_copy(copies, copy, server=server, database=database)
+        manifest = storage.load_manifest(chosen)
+        estimate = restores.estimate(storage.load_proofs(chosen))
+        plan = postgres.plan_restore(chosen, manifest, to_server, to_database, estimate)
+        record.facts = {"plan": plan.model_dump(mode="json"), "plan_hash": plan.digest}
+        record.evidence = f"plan {plan.digest}: {plan.copy_name} to {to_server}/{to_database}"
+        if action == "plan":
+            report.publish(subject, reports.plan_report(plan), record.evidence)
+            return plan
+
+        clock = time.monotonic()
+        done = postgres.apply_restore(plan, manifest, plan_hash)
+        record.evidence = restores.evidence(plan, done.compared, done.kept_as)
+        record.facts |= {
+            "restore_id": done.restore_id,
+            "database": done.database,
+            "kept_as": done.kept_as,
+        }
+        report.publish(
+            subject,
+            reports.restored_report(plan, done.compared, seconds=time.monotonic() - clock),
+            record.evidence,
+        )
+        return plan
+    return Completed(name="Skipped", message=record.evidence)
+
+
+def _undo(record: ledger.Recorder, server: str, database: str, restore_id: str | None) -> State:
+    if not restore_id:
+        raise Refused(
+            "No restore was named.", hint="Give its id as plan_hash; the restore's report shows it."
+        )
+    done = postgres.undo_restore(server, database, restore_id)
+    record.evidence = f"{database} is again what it was before; the restored one is {done.kept_as}"
+    record.facts = {"restore_id": restore_id, "database": database, "kept_as": done.kept_as}
+    return Completed(message=record.evidence)

@@ -1,0 +1,143 @@
+"""Steps on PostgreSQL: dump, prove by restoring, plan a restore, apply it, undo it."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from prefect import get_run_logger, runtime, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+
+from blocks import lookup
+from flowforge.engines.backup import dump, proof, restore
+from flowforge.engines.backup.store import open_store
+from flowforge.rules import names
+from flowforge.rules.backups import Copy, Manifest, Proof, ProofPolicy, RunFacts
+from flowforge.rules.restores import RestorePlan
+from tasks import retrying
+
+_PROGRESS_EVERY_SECONDS = 2.0
+
+
+def database_of(server: str, database: str | None) -> str:
+    """The database meant when none is named is the one the server was registered with.
+
+    Raises:
+        Refused: No such server is registered, or the database cannot be called that.
+    """
+    return names.check_database_name(database or lookup.find_server(server).database)
+
+
+@task(
+    task_run_name="dump {server}/{database} into {store}",
+    cache_policy=NO_CACHE,
+    retries=retrying.RETRIES,
+    retry_delay_seconds=retrying.DELAYS_SECONDS,
+    retry_condition_fn=retrying.only_unavailable,
+)
+def dump_into(server: str, database: str, store: str) -> Manifest:
+    """Stream a dump into a store and learn its facts from the same bytes."""
+    address = lookup.find_server(server)
+    kept_in = open_store(lookup.find_store(store))
+    manifest = dump.take_copy(
+        address, database, kept_in, run=_run_facts(), on_progress=_ProgressReport(database).tell
+    )
+    get_run_logger().info(
+        "stored %s: %d tables, %s rows, %.1f MB",
+        manifest.data.key,
+        len(manifest.tables),
+        f"{manifest.rows:,}",
+        manifest.data.size_bytes / 1e6,
+    )
+    return manifest
+
+
+@task(
+    task_run_name="restore {manifest.name} on a scratch server and compare", cache_policy=NO_CACHE
+)
+def prove(manifest: Manifest, store: str, policy: ProofPolicy) -> Proof:
+    """Restore a copy where it can do no harm and compare it with the facts of its dump."""
+    kept_in = open_store(lookup.find_store(store))
+    proven = proof.prove_by_restoring(kept_in, manifest, budget_seconds=policy.budget_seconds)
+    log = get_run_logger()
+    log.info("%s", proven.summary())
+    for remark in (*proven.differences, *proven.remarks):
+        log.warning("%s", remark)
+    return proven
+
+
+@task(
+    task_run_name="plan to restore {copy.name} to {server}/{database}",
+    cache_policy=NO_CACHE,
+    retries=retrying.RETRIES,
+    retry_delay_seconds=retrying.DELAYS_SECONDS,
+    retry_condition_fn=retrying.only_unavailable,
+)
+def plan_restore(
+    copy: Copy, manifest: Manifest, server: str, database: str, estimated_seconds: float | None
+) -> RestorePlan:
+    """Look at the copy and at the place it would go to; touch neither."""
+    address = lookup.find_server(server)
+    kept_in = open_store(lookup.find_store(copy.store))
+    return restore.plan(
+        kept_in, manifest, copy, address, database, estimated_seconds=estimated_seconds
+    )
+
+
+@task(
+    task_run_name="restore {plan.copy_name} to {plan.target.database}",
+    cache_policy=NO_CACHE,
+    retries=retrying.RETRIES,
+    retry_delay_seconds=retrying.DELAYS_SECONDS,
+    retry_condition_fn=retrying.only_unavailable,
+)
+def apply_restore(plan: RestorePlan, manifest: Manifest, agreed: str | None) -> restore.Restoration:
+    """Load the copy aside, compare it, and let it take the live database's place."""
+    address = lookup.find_server(plan.target.server)
+    kept_in = open_store(lookup.find_store(plan.store))
+    done = restore.apply(kept_in, manifest, address, plan, agreed)
+    get_run_logger().info("%s is restored; kept from before: %s", done.database, done.kept_as)
+    return done
+
+
+@task(task_run_name="undo restore {restore_id}", cache_policy=NO_CACHE)
+def undo_restore(server: str, database: str, restore_id: str) -> restore.Restoration:
+    """Put the database back that was live before a restore."""
+    return restore.undo(lookup.find_server(server), database, restore_id)
+
+
+def _run_facts() -> RunFacts:
+    run = runtime.flow_run
+    return RunFacts(
+        flow_run_id=run.id,
+        flow_run_name=run.name,
+        deployment=runtime.deployment.name,
+        host=socket.gethostname(),
+        flowforge=dump.flowforge_version(),
+    )
+
+
+class _ProgressReport:
+    """A progress bar in the UI, for dumps long enough to need one."""
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+        self._next = time.monotonic() + _PROGRESS_EVERY_SECONDS
+        self._artifact: object | None = None
+
+    def tell(self, progress: dump.Progress) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _PROGRESS_EVERY_SECONDS
+        # The text of a database is about as large as its files; the bar is a guide and says so.
+        percent = min(99.0, 100 * progress.raw_bytes / max(1, progress.database_bytes))
+        said = (
+            f"{self._database}: {progress.raw_bytes / 1e6:,.0f} MB of text, "
+            f"{progress.tables_done} tables done, now {progress.table or 'definitions'} "
+            "(estimated from the size of the database)"
+        )
+        if self._artifact is None:
+            self._artifact = create_progress_artifact(percent, description=said)
+        else:
+            update_progress_artifact(self._artifact, percent, description=said)  # type: ignore[arg-type]

@@ -1,0 +1,110 @@
+"""Steps on a store: read a copy back, list copies, keep proofs, forget what is no longer wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from blocks import lookup
+from flowforge.engines.backup import catalogue, forget, reading
+from flowforge.engines.backup.store import open_store
+from flowforge.errors import Damaged, Refused
+from flowforge.rules import retention
+from flowforge.rules.backups import Copy, Manifest, Proof
+from tasks import retrying
+
+
+@task(
+    task_run_name="read {manifest.name} back from {store}",
+    cache_policy=NO_CACHE,
+    retries=retrying.RETRIES,
+    retry_delay_seconds=retrying.DELAYS_SECONDS,
+    retry_condition_fn=retrying.only_unavailable,
+)
+def read_back(manifest: Manifest, store: str) -> Proof:
+    """Read every byte of a copy and keep the proof beside it.
+
+    Raises:
+        Damaged: The store does not hold what was written.
+    """
+    kept_in = open_store(lookup.find_store(store))
+    proof = reading.read_back(kept_in, manifest)
+    catalogue.add_proof(kept_in, manifest, proof)
+    check_proof(proof)
+    return proof
+
+
+def check_proof(proof: Proof) -> None:
+    """Stop when a copy was shown to be bad.
+
+    Raises:
+        Damaged: It was; the message names the first difference.
+    """
+    if proof.verdict == "failed":
+        raise Damaged(
+            f"{proof.copy_name} failed at {proof.level.label}: {proof.cause}.",
+            hint="Older copies are untouched. Read the differences in the report, then back up "
+            "again; do not restore this copy.",
+            differences=list(proof.differences),
+        )
+
+
+@task(task_run_name="keep the proof of {manifest.name}", cache_policy=NO_CACHE)
+def keep_proof(manifest: Manifest, proof: Proof, store: str) -> None:
+    """Put a proof beside its copy."""
+    catalogue.add_proof(open_store(lookup.find_store(store)), manifest, proof)
+
+
+@task(task_run_name="list copies of {server}/{database} in {store}", cache_policy=NO_CACHE)
+def list_copies(server: str, database: str, store: str) -> list[Copy]:
+    """Every copy of one database, newest first."""
+    return catalogue.list_copies(open_store(lookup.find_store(store)), server, database)
+
+
+def choose_copy(copies: Sequence[Copy], wanted: str, *, server: str, database: str) -> Copy:
+    """The copy of a name, or the newest usable one for `latest`.
+
+    Raises:
+        Refused: There is none.
+    """
+    named = {copy.name: copy for copy in copies}
+    found = catalogue.newest_copy(copies) if wanted == "latest" else named.get(wanted)
+    if found is None:
+        raise Refused(
+            f"There is no copy {wanted} of {database!r} on {server}.",
+            hint=f"`flowforge backup list {server}` shows the copies there are.",
+        )
+    return found
+
+
+@task(task_run_name="read the manifest of {copy.name}", cache_policy=NO_CACHE)
+def load_manifest(copy: Copy) -> Manifest:
+    """Everything known of a copy."""
+    kept_in = open_store(lookup.find_store(copy.store))
+    return catalogue.load_manifest(kept_in, copy.server, copy.database, copy.name)
+
+
+@task(task_run_name="read the proofs of {copy.name}", cache_policy=NO_CACHE)
+def load_proofs(copy: Copy) -> list[Proof]:
+    """Every proof of a copy, oldest first."""
+    kept_in = open_store(lookup.find_store(copy.store))
+    return catalogue.load_proofs(kept_in, copy.server, copy.database, copy.name)
+
+
+@task(task_run_name="forget copies of {server}/{database}", cache_policy=NO_CACHE)
+def forget_expired(
+    server: str, database: str, store: str, policy: retention.Retention
+) -> list[str]:
+    """Delete the copies the rule lets go, and what killed runs left behind."""
+    kept_in = open_store(lookup.find_store(store))
+    copies = catalogue.list_copies(kept_in, server, database)
+    of_this_server = [c for c in copies if c.system_identifier == copies[0].system_identifier]
+    decisions = retention.choose_expired(of_this_server, policy, datetime.now(UTC))
+    gone = forget.forget(kept_in, server, database, retention.expired(decisions))
+    swept = forget.sweep(kept_in, server, database)
+    if gone or swept:
+        get_run_logger().info("forgot %d copies, swept %d leftovers", len(gone), len(swept))
+    return gone
