@@ -15,11 +15,13 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from blocks import BackupStore, Pager, PostgresServer
+from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.connection import connect
 from flowforge.errors import Refused, Unavailable
 
 _FACTS = """
 SELECT current_setting('server_version'),
+       current_setting('server_version_num')::int,
        current_database(),
        pg_catalog.pg_database_size(current_database()),
        pg_catalog.pg_is_in_recovery(),
@@ -61,22 +63,15 @@ def check_server(name: str, block: PostgresServer) -> Mapping[str, JsonValue]:
     with connect(address) as session:
         facts = session.execute(_FACTS).fetchone()
         assert facts is not None
-        version, database, size_bytes, is_replica, is_superuser = facts
+        version, number, database, size_bytes, is_replica, is_superuser = facts
         databases = [row[0] for row in session.execute(_DATABASES)]
         unreadable = [row[0] for row in session.execute(_UNREADABLE)]
         filtered = [row[0] for row in session.execute(_FILTERED)]
-    problems = []
-    if unreadable:
-        problems.append(
-            f"{block.user} may not read {_name(unreadable)} of {database}: "
-            f"a backup will be refused. "
-            f'GRANT pg_read_all_data TO "{block.user}"; (PostgreSQL 14 or newer) gives the right.'
-        )
-    if filtered:
-        problems.append(
-            f"Row security hides rows of {_name(filtered)} from {block.user}: a backup will be "
-            f'refused. ALTER ROLE "{block.user}" BYPASSRLS; lifts it.'
-        )
+    problems = _list_problems(block.user, database, unreadable, filtered)
+    try:
+        installations.for_server(number // 10000)
+    except Refused as error:
+        problems.append(str(error))
     return {
         "version": version,
         "database": database,
@@ -86,6 +81,24 @@ def check_server(name: str, block: PostgresServer) -> Mapping[str, JsonValue]:
         "databases": list(databases),
         "problems": list(problems),
     }
+
+
+def _list_problems(
+    user: str, database: str, unreadable: list[str], filtered: list[str]
+) -> list[str]:
+    problems = []
+    if unreadable:
+        problems.append(
+            f"{user} may not read {_name(unreadable)} of {database}: "
+            f"a backup will be refused. "
+            f'GRANT pg_read_all_data TO "{user}"; (PostgreSQL 14 or newer) gives the right.'
+        )
+    if filtered:
+        problems.append(
+            f"Row security hides rows of {_name(filtered)} from {user}: a backup will be "
+            f'refused. ALTER ROLE "{user}" BYPASSRLS; lifts it.'
+        )
+    return problems
 
 
 def check_store(name: str, block: BackupStore) -> Mapping[str, JsonValue]:

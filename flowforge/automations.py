@@ -33,8 +33,8 @@ at {{ event.occurred.strftime('%Y-%m-%d %H:%M:%S') }} UTC.
 {{ event.resource['prefect.state-message'] or 'No reason was given; the log of the run has it.' }}
 
 Parameters: {{ flow_run.parameters }}
-Log and artifacts: {{ flow_run|ui_url }}
-{% if deployment %}To run it again once the cause is gone: \
+{% if flow_run|ui_url %}Log and artifacts: {{ flow_run|ui_url }}
+{% endif %}{% if deployment %}To run it again once the cause is gone: \
 prefect deployment run '{{ flow.name }}/{{ deployment.name }}'{% endif %}
 """.replace("{{ state }}", _STATE)
 _STALE_SUBJECT = (
