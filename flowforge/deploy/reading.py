@@ -230,7 +230,7 @@ def _describe(
     flow: Flow[..., Any],
     schedules: list[Schedule],
 ) -> Deployment:
-    concurrency = entry.concurrency
+    concurrency = entry.concurrency_limit
     options: JsonValue = None
     if concurrency is not None:
         options = concurrency.model_dump(mode="json", exclude={"limit"}, exclude_none=True)

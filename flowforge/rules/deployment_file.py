@@ -154,12 +154,7 @@ def _fill(
 def _explain(error: ValidationError, content: Mapping[str, Any]) -> list[Problem]:
     problems = []
     for one in error.errors(include_url=False):
-        # A union adds the name of its member to the path; it says nothing to a reader.
-        path = tuple(
-            part
-            for part in one["loc"]
-            if part not in ("int", "ConcurrencyEntry", "constrained-int")
-        )
+        path: _Path = one["loc"]
         key = str(path[-1]) if path else ""
         entry, field = _locate(path, content)
         message, hint = _phrase(one["type"], str(one["msg"]), key, path)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from flowforge.rules.values import Value
 
@@ -75,16 +75,15 @@ class DeploymentEntry(Value):
     parameters: Fields = Field(default_factory=dict)
     enforce_parameter_schema: bool = True
     paused: bool = Field(default=False, description="whether it is paused when first deployed")
-    concurrency_limit: int | ConcurrencyEntry | None = None
+    concurrency_limit: ConcurrencyEntry | None = None
     schedules: list[ScheduleEntry] = Field(default_factory=list)
     pull: list[Fields] | None = None
 
-    @property
-    def concurrency(self) -> ConcurrencyEntry | None:
-        """The limit in its long form."""
-        if isinstance(self.concurrency_limit, int):
-            return ConcurrencyEntry(limit=self.concurrency_limit)
-        return self.concurrency_limit
+    @field_validator("concurrency_limit", mode="before")
+    @classmethod
+    def lengthen(cls, value: object) -> object:
+        """A bare number is the limit."""
+        return {"limit": value} if isinstance(value, int | str) else value
 
 
 class PrefectFile(Value):
