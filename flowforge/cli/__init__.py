@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib import metadata, util
+from importlib import util
 from typing import Annotated
 
 import typer
@@ -30,13 +30,19 @@ app = typer.Typer(
 _COMMANDS = ("platform", "deploying", "systems", "backups", "restores", "ledger")
 
 
+def assemble() -> typer.Typer:
+    """The command with every word it knows."""
+    if not app.registered_groups:
+        for name in _COMMANDS:
+            if util.find_spec(f"flowforge.cli.{name}"):
+                importlib.import_module(f"flowforge.cli.{name}").register(app)
+    return app
+
+
 def main() -> None:
     """Run one command and turn what happens into its exit code."""
-    for name in _COMMANDS:
-        if util.find_spec(f"flowforge.cli.{name}"):
-            importlib.import_module(f"flowforge.cli.{name}").register(app)
     try:
-        code = app(standalone_mode=False)
+        code = assemble()(standalone_mode=False)
     except FlowForgeError as error:
         output.print_error(error)
         sys.exit(error.exit_code)
@@ -52,6 +58,8 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         output.out.print(f"flowforge {metadata.version('flowforge')}")
         raise typer.Exit
 

@@ -76,6 +76,9 @@ def print_usage_error(error: typer.TyperException) -> None:
     if "--json" in sys.argv:
         print_json({"error": {"kind": "usage", "message": message, "hint": hint}})
         return
+    if message.startswith("Usage:"):  # nothing was asked for: the message is the whole help
+        err.print(message, markup=False)
+        return
     err.print(f"usage: {message}", style="red", markup=False)
     err.print(f"  -> {hint}", markup=False)
 
