@@ -1,0 +1,226 @@
+"""The platform on this machine: up, down, status, logs, open, doctor, tour.
+
+Nothing here imports Prefect, so all of it answers at once and works when nothing runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowforge.cli import output
+from flowforge.cli.output import JsonFlag
+from flowforge.errors import Unavailable
+from flowforge.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from flowforge.local.health import PartHealth
+    from flowforge.local.layout import Layout
+    from flowforge.local.state import StateFolder
+    from flowforge.local.tour import Tour
+
+_PART_COLUMNS = ("part", "status", "pid", "restarts", "for", "memory", "note")
+_DATABASE_COLUMNS = ("server", "database", "newest copy", "age", "proof")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (up, down, status, logs, open_, doctor, tour):
+        app.command(name=command.__name__.rstrip("_"))(command)
+
+
+def up(
+    no_tour: Annotated[bool, typer.Option("--no-tour", help="only start, run nothing")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Start everything on this machine, run the tour, print the evidence."""
+    from flowforge.local import progress, startup
+    from flowforge.local import tour as tours
+
+    settings, folder = _read()
+    with _disk_errors(), progress.show(output.err) as shown:
+        started = startup.start(settings, shown)
+        last = tours.read_last(folder)
+        if not no_tour and (started.is_new or last is None or last.failed):
+            last = tours.take(started.layout.api_url, folder, shown)
+    _print_platform(started.layout, last, is_new=started.is_new, as_json=as_json)
+    if last is not None and last.failed and not no_tour:
+        raise typer.Exit(1)
+
+
+def down(
+    forget: Annotated[
+        bool, typer.Option("--forget", help="delete databases, copies and logs too")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Stop everything; data stays."""
+    from flowforge.local import shutdown
+
+    _, folder = _read()
+    with _disk_errors():
+        stopped = shutdown.stop(folder, _say, forget=forget)
+    if as_json:
+        output.print_json({"stopped": stopped, "forgotten": forget})
+        return
+    said = "Stopped." if stopped else "Nothing was running."
+    kept = f"Everything in {folder.path} is deleted." if forget else f"Data stays in {folder.path}."
+    output.out.print(f"{said} {kept}", markup=False)
+
+
+def status(as_json: JsonFlag = False) -> None:
+    """Show what runs, where it is and how well each database is protected."""
+    from dataclasses import asdict
+
+    from flowforge.local import health
+
+    _, folder = _read()
+    found = health.look(folder)
+    if as_json:
+        output.print_json({**asdict(found), "state": str(folder.path)})
+    else:
+        if found.parts:
+            output.print_table(_PART_COLUMNS, [_part_row(part) for part in found.parts])
+        for name, address in found.addresses.items():
+            output.out.print(f"{name:<9} {address}", markup=False)
+        if found.databases:
+            output.print_table(
+                _DATABASE_COLUMNS, [_database_row(entry) for entry in found.databases]
+            )
+        output.out.print(found.summary, markup=False)
+    if not found.is_running:
+        raise typer.Exit(1)
+
+
+def logs(
+    part: Annotated[
+        str | None, typer.Argument(help="server, postgres, worker-operations...")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until Ctrl-C")] = False,
+) -> None:
+    """Show the end of the logs."""
+    from flowforge.local import logs as log_files
+
+    _, folder = _read()
+    log_files.show(log_files.find(folder, part), sys.stdout.write, follow=follow)
+
+
+def open_() -> None:
+    """Open the UI in a browser."""
+    import webbrowser
+
+    from flowforge.local import health
+
+    _, folder = _read()
+    found = health.look(folder)
+    if "ui" not in found.addresses:
+        raise Unavailable(found.summary, hint="Start it with `flowforge up`.")
+    output.out.print(found.addresses["ui"], markup=False)
+    webbrowser.open(found.addresses["ui"])
+
+
+def doctor(as_json: JsonFlag = False) -> None:
+    """Explain what is wrong on this machine, and what to do about it."""
+    from dataclasses import asdict
+
+    from flowforge.local import doctor as examination
+
+    settings, folder = _read()
+    findings = examination.examine(settings, folder)
+    fine = all(finding.is_fine for finding in findings)
+    if as_json:
+        output.print_json({"fine": fine, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            mark = "ok  " if finding.is_fine else "BAD "
+            output.out.print(f"{mark} {finding.subject}: {finding.said}", markup=False)
+            if finding.hint:
+                output.out.print(f"     -> {finding.hint}", markup=False)
+    if not fine:
+        raise typer.Exit(1)
+
+
+def tour(as_json: JsonFlag = False) -> None:
+    """Run every operation once and print the evidence."""
+    from flowforge.local import progress, startup
+    from flowforge.local import tour as tours
+
+    settings, folder = _read()
+    layout = startup.find_running(settings, folder)
+    with _disk_errors(), progress.show(output.err) as shown:
+        taken = tours.take(layout.api_url, folder, shown)
+    if as_json:
+        output.print_json({"tour": _tour_fields(taken)})
+    else:
+        output.print_table(tours.COLUMNS, [row.cells() for row in taken.rows])
+    if taken.failed:
+        raise typer.Exit(1)
+
+
+def _read() -> tuple[Settings, StateFolder]:
+    from flowforge.local.state import StateFolder
+
+    settings = read_settings()
+    return settings, StateFolder(settings.state.absolute())
+
+
+def _say(text: str) -> None:
+    output.err.print(text, markup=False)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Say what to do when the disk is full or forbids something."""
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"{error.strerror or type(error).__name__}: {error.filename or 'the state folder'}.",
+            hint="Free the disk or give yourself the right to it; `flowforge doctor` looks closer.",
+        ) from error
+
+
+def _print_platform(layout: Layout, last: Tour | None, *, is_new: bool, as_json: bool) -> None:
+    from flowforge.local import tour as tours
+
+    addresses = {
+        "ui": layout.ui_url,
+        "api": layout.api_url,
+        "metrics": layout.metrics_url,
+        "postgres": f"127.0.0.1:{layout.ports['postgres']}",
+    }
+    if as_json:
+        output.print_json(
+            {"started": is_new, "addresses": addresses, "tour": last and _tour_fields(last)}
+        )
+        return
+    if last is not None:
+        if not is_new:
+            output.out.print(f"It runs already; the tour of {last.ended_at}:", markup=False)
+        output.print_table(tours.COLUMNS, [row.cells() for row in last.rows])
+    for name, address in addresses.items():
+        output.out.print(f"{name:<9} {address}", markup=False)
+
+
+def _tour_fields(taken: Tour) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {**asdict(taken), "failed": taken.failed}
+
+
+def _part_row(part: PartHealth) -> tuple[object, ...]:
+    started = output.show_seconds(part.since_seconds)
+    memory = f"{part.memory_mb:.0f} MB"
+    return part.name, part.status, part.pid or "-", part.restarts, started, memory, part.note
+
+
+def _database_row(entry: dict[str, object]) -> tuple[object, ...]:
+    level = entry.get("level")
+    proof = "none" if level is None else f"L{level}"
+    age = entry.get("age_seconds")
+    shown = output.show_seconds(float(str(age))) if age is not None else "-"
+    return entry.get("server"), entry.get("database"), entry.get("newest_copy") or "-", shown, proof
