@@ -103,19 +103,16 @@ def verify_copy(
     name: Annotated[str, typer.Argument(help="name of the copy, or `latest`")],
     server: Annotated[str, typer.Option("--server", help="server it was taken from")],
     database: DatabaseOption = None,
+    store: StoreOption = None,
     no_wait: NoWait = False,
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
     """Restore a copy on a scratch server, compare it, and print the evidence."""
-    names.check_system_name(server)
-    if name != "latest":
-        names.check_copy_name(name)
+    parameters = database_parameters(server, database, store)
+    parameters["copy"] = name if name == "latest" else names.check_copy_name(name)
     with following.open_client(profile) as client:
-        copy = find_copy(client, name, server, database)
-        run = client.run(
-            DRILL, server=copy.server, database=copy.database, copy=copy.name, store=copy.store
-        )
+        run = client.run(DRILL, **parameters)
         if no_wait:
             following.print_started(run, json)
             return
@@ -138,16 +135,15 @@ def database_parameters(server: str, database: str | None, store: str | None) ->
 
 
 def find_copy(client: FlowForge, name: str, server: str | None, database: str | None) -> Copy:
-    """Find the one copy that is meant; `latest` is the newest.
+    """Find the one copy that is meant.
 
     Raises:
         Refused: There is none, or there are several of that name.
     """
-    copies = client.copies(server, database)
-    found = copies[:1] if name == "latest" else [copy for copy in copies if copy.name == name]
+    found = [copy for copy in client.copies(server, database) if copy.name == name]
     if not found:
         raise Refused(
-            "There is no copy yet." if name == "latest" else f"There is no copy {name}.",
+            f"There is no copy {name}.",
             hint="`flowforge backup list` shows the copies there are.",
         )
     if len({(copy.server, copy.database) for copy in found}) > 1:

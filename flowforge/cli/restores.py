@@ -77,6 +77,7 @@ def apply_restore(
         return
     undo = ["flowforge", "restore", "undo", str(operation.facts.get("restore_id"))]
     undo += ["--server", to_server or server]
+    undo += ["--database", str(operation.facts.get("database"))]
     output.print_facts(
         {
             "database": operation.facts.get("database"),

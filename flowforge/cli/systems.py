@@ -90,7 +90,8 @@ def add_store(
     if not no_test and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise Refused(
             f"{folder} is not a folder that can be written here.",
-            hint=f"Make it with `mkdir -p {shlex.quote(str(folder))}`, or use --no-test when only workers reach it.",
+            hint=f"Make it with `mkdir -p {shlex.quote(str(folder))}`, "
+            "or use --no-test when only workers reach it.",
         )
     action = saved.save("store", name, {"folder": str(folder)}, profile)
     _print_saved("store", name, action, str(folder), json)

@@ -51,7 +51,15 @@ def schema_hint(deployment: Mapping[str, JsonValue]) -> str:
 def _properties(deployment: Mapping[str, JsonValue]) -> list[str]:
     schema = deployment.get("parameter_openapi_schema")
     properties = schema.get("properties") if isinstance(schema, dict) else None
-    return list(properties) if isinstance(properties, dict) else []
+    if not isinstance(properties, dict):
+        return []
+    # The server keeps JSON without an order; Prefect notes each parameter's place beside it.
+    return sorted(properties, key=lambda name: _position(properties[name]))
+
+
+def _position(described: JsonValue) -> int:
+    place = described.get("position") if isinstance(described, dict) else None
+    return place if isinstance(place, int) else 0
 
 
 def check_names(
