@@ -66,6 +66,7 @@ def prove_by_restoring(
     *,
     budget_seconds: float = COMPARE_BUDGET_SECONDS,
     scratch_parent: Path | None = None,
+    installation: Installation | None = None,
 ) -> Proof:
     """Restore a copy on a scratch server and compare it with the facts of its dump (L2, L3).
 
@@ -74,8 +75,9 @@ def prove_by_restoring(
         manifest: Its manifest.
         budget_seconds: How long restored tables may be hashed; the rest is only counted.
         scratch_parent: Folder for the scratch server; by default the system's temporary folder.
+        installation: Programs to run it from; by default the oldest here that can hold the copy.
     """
-    installation = installations.for_scratch(manifest.server.major)
+    installation = installation or installations.for_scratch(manifest.server.major)
     trial = _Trial(manifest, installation, time.monotonic())
     if installation is None:
         cause = f"no PostgreSQL {manifest.server.major} or newer is installed here"
