@@ -1,28 +1,21 @@
 """Warm starts: a run of a local process pool is forked from a process that has Prefect imported.
 
-The *launcher* stands in for `python -m prefect.engine` towards the worker. It hands its folder,
-variables and streams to the *fork server*, which forks a *keeper*; that forks the run and ties it
-to its launcher: signals go down, the status comes back, and neither outlives the other. The server
-holds libraries only: flows, tasks and blocks are imported anew by every run.
+To the worker, the *launcher* is the run. It hands its folder, variables and streams to the *fork
+server*; a *keeper* forked there forks the run and ties it to the launcher, so that signals go down,
+the status comes back and neither outlives the other. Only libraries are warm: every run imports
+flows, tasks and blocks anew.
 """
 
-import hashlib
-import os
 import shlex
 import sys
 from pathlib import Path
 
 
 def socket_path(pool: str) -> Path:
-    """Where the fork server of a pool listens: in the state folder, or in a shorter one."""
+    """Where the fork server of a pool listens."""
     from flowforge.settings import read_settings  # the server does without
 
-    state = read_settings().state.absolute()
-    path = state / "warm" / f"{pool}.sock"
-    if len(os.fsencode(path)) <= 100:  # the system's limit is 104 on macOS and 108 on Linux
-        return path
-    key = hashlib.sha256(os.fsencode(state)).hexdigest()[:16]
-    return Path("/tmp") / f"flowforge-{os.getuid()}-{key}" / f"{pool}.sock"
+    return read_settings().state.absolute() / "warm" / f"{pool}.sock"
 
 
 def command(pool: str) -> str:

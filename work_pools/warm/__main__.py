@@ -1,7 +1,7 @@
 """`python -m work_pools.warm SOCKET` is the fork server of a pool.
 
-It imports the libraries once and forks a keeper for every run. It ends when the process that began
-it ends, and begins anew when a file it has loaded changed; runs under way go on.
+It imports the libraries once and forks a keeper for every run. It ends with the process that began
+it, and begins anew when a file it has loaded changed; runs under way go on.
 """
 
 import contextlib
@@ -18,85 +18,69 @@ import time
 from pathlib import Path
 
 LIBRARIES = (
-    *("prefect.flow_engine", "prefect.task_engine", "prefect.deployments.steps.pull"),
-    *("prefect.artifacts", "prefect.variables", "prefect.blocks.notifications"),
-    *("prefect._internal.metrics", "psycopg", "sqlalchemy.dialects.postgresql.psycopg"),
-    *("sqlalchemy.orm", "pydantic_settings", "isal.igzip", "xxhash"),
+    *("prefect.flow_engine", "prefect.task_engine", "prefect.deployments.steps.pull", "psycopg"),
+    *("prefect.artifacts", "prefect.variables", "prefect.blocks.notifications", "pydantic.v1"),
+    *("prefect._internal.metrics", "anyio._backends._asyncio", "isal.igzip", "xxhash"),
+    *("sqlalchemy.dialects.postgresql.psycopg", "pydantic_settings"),
 )
 # An interpreter reads these when it starts, so a run that wants others cannot be forked from here.
 START_VARIABLES = (b"PYTHON", b"LD_", b"DYLD_", b"MALLOC_", b"LC_", b"LANG", b"OPENSSL_")
-REQUEST_SECONDS = 5
-POLL_SECONDS = 1
+Place = tuple[bytes, int, dict[bytes, bytes]]  # folder, umask and variables of a process
 
 
-def serve(path: Path) -> None:
-    """Listen until the owner is gone; return only in a run, which has yet to start the engine."""
+def serve(path: Path) -> Place:
+    """Listen until the owner is gone; return only in a run, with the place it has to take."""
     owner, began_ns = os.getppid(), time.time_ns()
     listener = listen(path)  # before the slow part: launchers rather wait than start cold
-    gc.disable()
     for name in LIBRARIES:
         importlib.import_module(name)
     if sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) > 1:
         sys.exit("A library started a thread, which no fork can copy. Runs will start cold.")
-    files = {file for module in [*sys.modules.values()] if (file := vars(module).get("__file__"))}
+    files = {Path(file) for m in [*sys.modules.values()] if (file := vars(m).get("__file__"))}
+    started_with = {n: v for n, v in os.environb.items() if n.startswith(START_VARIABLES)}
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers report to launchers, not to us
     while os.getppid() == owner:
         try:
             launcher, _ = listener.accept()
-            launcher.settimeout(REQUEST_SECONDS)
-            folder, umask, variables, streams = read_request(launcher)
-        except OSError:  # nobody asked, or whoever did has left
+            place, streams = read_request(launcher)
+            for file in files:
+                if not file.exists() or file.stat().st_ctime_ns >= began_ns:
+                    launcher.sendall(f"{file} changed".encode()[:200])
+                    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+            if {n: v for n, v in place[2].items() if n.startswith(START_VARIABLES)} != started_with:
+                launcher.sendall(b"it wants an interpreter with other variables")
+            elif os.fork() == 0:
+                listener.close()
+                keep(launcher, streams)
+                return place
+            for descriptor in (launcher.detach(), *streams):
+                os.close(descriptor)
+        except (OSError, ValueError):  # nobody asked, or whoever did has left
             continue
-        if file := next((file for file in files if is_newer(file, began_ns)), None):
-            launcher.sendall(f"{file} changed".encode()[:200])
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-        if start_variables(variables) != start_variables(dict(os.environb)):
-            launcher.sendall(b"it wants an interpreter with other variables")
-        elif os.fork() == 0:
-            listener.close()
-            keep(launcher, streams)
-            return enter(folder, umask, variables)
-        launcher.close()
-        for stream in streams:
-            os.close(stream)
     sys.exit(0)
 
 
 def listen(path: Path) -> socket.socket:
     """Open the socket, for this user alone."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = path.parent.lstat()
-    if path.parent.is_symlink() or folder.st_uid != os.getuid() or folder.st_mode & 0o022:
-        sys.exit(f"Others can write to {path.parent}. Set FLOWFORGE_STATE to a folder of your own.")
     path.unlink(missing_ok=True)
+    os.chdir(path.parent)  # a socket's whole path may be too long
     listener = socket.socket(socket.AF_UNIX)
-    umask = os.umask(0o177)
-    listener.bind(str(path))
-    os.umask(umask)
+    listener.bind(path.name)
+    path.chmod(0o600)
     listener.listen(64)
-    listener.settimeout(POLL_SECONDS)
+    listener.settimeout(1)  # how often to look for the owner
     return listener
 
 
-def is_newer(file: str, began_ns: int) -> bool:
-    """Whether a file was written, replaced or removed since."""
-    with contextlib.suppress(OSError):
-        return Path(file).stat().st_ctime_ns >= began_ns
-    return True
-
-
-def read_request(launcher: socket.socket) -> tuple[bytes, int, dict[bytes, bytes], list[int]]:
-    """Take a launcher's folder, umask, variables and streams."""
+def read_request(launcher: socket.socket) -> tuple[Place, list[int]]:
+    """Take a launcher's place and its streams."""
+    launcher.settimeout(5)
     head, streams, _, _ = socket.recv_fds(launcher, 8, 3)
     with launcher.makefile("rb") as body:
         folder, umask, *pairs = body.read(int.from_bytes(head, "big")).split(b"\0")
-    return folder, int(umask), dict(pair.split(b"=", 1) for pair in pairs), streams
-
-
-def start_variables(variables: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """The variables that shape an interpreter when it starts."""
-    return {name: value for name, value in variables.items() if name.startswith(START_VARIABLES)}
+    return (folder, int(umask), dict(pair.split(b"=", 1) for pair in pairs)), streams
 
 
 def keep(launcher: socket.socket, streams: list[int]) -> None:
@@ -111,9 +95,7 @@ def keep(launcher: socket.socket, streams: list[int]) -> None:
     signal.set_wakeup_fd(wake.fileno())
     keeper = os.getpid()
     if run := os.fork():
-        for stream in streams:
-            os.close(stream)
-        follow(run, launcher, woken)
+        follow(run, launcher, woken, streams)
         os._exit(0)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the keeper
@@ -125,25 +107,24 @@ def keep(launcher: socket.socket, streams: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    for inherited in (launcher.detach(), woken.detach(), wake.detach(), *streams):
-        os.close(inherited)
+    for descriptor in (launcher.detach(), woken.detach(), wake.detach(), *streams):
+        os.close(descriptor)
 
 
-def follow(run: int, launcher: socket.socket, woken: socket.socket) -> None:
+def follow(run: int, launcher: socket.socket, woken: socket.socket, streams: list[int]) -> None:
     """Pass signals on to the run and report how it ended; kill it when its launcher leaves."""
+    for stream in streams:
+        os.close(stream)
     ended = status = 0
     while not ended:
         ready, _, _ = select.select([launcher, woken], [], [])
-        if launcher in ready:
-            numbers = launcher.recv(64)
-            for number in numbers or [signal.SIGKILL]:
-                os.kill(run, number)
-            if not numbers:
-                break
         if woken in ready:
             woken.recv(64)
+        if launcher in ready:
+            for number in launcher.recv(64) or [signal.SIGKILL]:
+                os.kill(run, number)
         ended, status = os.waitpid(run, os.WNOHANG)
-    if not ended or os.WIFSIGNALED(status):  # what it started is not left behind either
+    if os.WIFSIGNALED(status):  # what it started is not left behind either
         with contextlib.suppress(ProcessLookupError):
             os.killpg(run, signal.SIGKILL)
     with contextlib.suppress(OSError):
@@ -159,13 +140,12 @@ def enter(folder: bytes, umask: int, variables: dict[bytes, bytes]) -> None:
     os.chdir(folder)
     sys.path[0], sys.argv[1:] = str(Path.cwd()), []
     importlib.invalidate_caches()
-    gc.enable()
     importlib.import_module("prefect.context").refresh_global_settings_context()
     importlib.import_module("prefect.logging.configuration").setup_logging(incremental=False)
     sys.modules.pop("prefect.engine", None)
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    enter(*serve(Path(sys.argv[1])))
     # Only runs come here. They end from here as any program does: traceback, exit handlers, flush.
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

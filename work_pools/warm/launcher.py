@@ -1,20 +1,15 @@
 """Stand in for `python -m prefect.engine`: have the fork server start it, then be that process.
 
-Run as `python -S -E launcher.py SOCKET`. Signals are passed on to the run, and this process ends as
-the run ended. Without a server it becomes the stock command.
+Signals are passed on, and this process ends as the run ends. Without a server it is the stock run.
 """
 
-import contextlib
 import os
 import signal
 import socket
 import sys
-from types import FrameType
 
 RELAYED = [getattr(signal, "SIG" + name) for name in ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2")]
-ANSWER_SECONDS = 20  # a server that is still importing answers within this
-POLL_SECONDS = 0.5
-ORPHAN_SECONDS = 10
+ORPHAN_SECONDS = 10  # a run whose worker is gone ends within this, or is killed
 
 
 def main(path: str) -> None:
@@ -24,17 +19,11 @@ def main(path: str) -> None:
         keeper = ask(path)
     except OSError as error:
         sys.stderr.write(f"FlowForge starts this run cold: {error.strerror or error} ({path})\n")
-        sys.stderr.flush()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, RELAYED)
         os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])
-
-    def relay(number: int, _: FrameType | None) -> None:
-        with contextlib.suppress(OSError):  # it has just ended
-            keeper.sendall(bytes([number]))
-
     for number in RELAYED:
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, relay)
+            signal.signal(number, lambda number, _: keeper.sendall(bytes([number])))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, RELAYED)
     status = follow(keeper)
     if not os.WIFSIGNALED(status):
@@ -45,17 +34,18 @@ def main(path: str) -> None:
 
 
 def ask(path: str) -> socket.socket:
-    """Hand over this process's place in the world; return the line to the run's keeper.
-
-    Raises:
-        OSError: Nothing was started, and nothing will be.
-    """
+    """Hand over this process's place in the world; any OSError means that nothing was started."""
     server = socket.socket(socket.AF_UNIX)
-    server.settimeout(ANSWER_SECONDS)
-    server.connect(path)
+    server.settimeout(20)  # one that is still importing answers within this
+    folder = os.getcwd()  # noqa: PTH109 - pathlib would double the time to start
+    os.chdir(os.path.dirname(path))  # noqa: PTH120 - a socket's whole path may be too long
+    try:
+        server.connect(os.path.basename(path))  # noqa: PTH119
+    finally:
+        os.chdir(folder)
     os.umask(umask := os.umask(0o077))
-    variables = [b"%b=%b" % pair for pair in os.environb.items()]
-    request = b"\0".join([os.fsencode(os.getcwd()), b"%d" % umask, *variables])  # noqa: PTH109
+    variables = (b"%b=%b" % pair for pair in os.environb.items())
+    request = b"\0".join([os.fsencode(folder), b"%d" % umask, *variables])
     socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
     server.sendall(request)
     answer = server.recv(200)
@@ -67,18 +57,17 @@ def ask(path: str) -> socket.socket:
 
 def follow(keeper: socket.socket) -> int:
     """Wait for the run and return its wait status; when the worker is gone, end the run."""
-    worker, orphan_seconds = os.getppid(), 0.0
-    keeper.settimeout(POLL_SECONDS)
-    while orphan_seconds < ORPHAN_SECONDS:
+    worker, patience_seconds = os.getppid(), 0.5
+    while True:
+        keeper.settimeout(patience_seconds)
         try:
-            status = keeper.recv(4)
-            return int.from_bytes(status, "big") if status else signal.SIGKILL
-        except TimeoutError:
+            return int.from_bytes(keeper.recv(4) or bytes([signal.SIGKILL]), "big")
+        except OSError:  # no news, or a signal came when the run had just ended
+            if patience_seconds == ORPHAN_SECONDS:
+                return signal.SIGKILL  # and the keeper kills the run
             if os.getppid() != worker:
-                if not orphan_seconds:
-                    keeper.sendall(bytes([signal.SIGTERM]))  # the run reports that it crashed
-                orphan_seconds += POLL_SECONDS
-    return signal.SIGKILL  # and the keeper kills the run
+                keeper.sendall(bytes([signal.SIGTERM]))  # the run reports that it crashed
+                patience_seconds = ORPHAN_SECONDS
 
 
 if __name__ == "__main__":
