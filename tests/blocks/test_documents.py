@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from blocks import BackupStore, Pager, PostgresServer, checks, documents
+from blocks.__main__ import main
+from flowforge import prefect_api
+from flowforge.engines.postgres import cluster, installations
+from flowforge.engines.postgres.connection import connect
+from flowforge.errors import Refused
+from tests.prefect_server import run_module
+from tests.receivers import receive_posts
+
+URL = "postgresql://shop:very-secret@127.0.0.1:1/shop"
+
+
+@pytest.fixture(autouse=True)
+def server(prefect_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The session's server, without a document of ours before and after."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_url)
+    yield prefect_url
+    with prefect_api.connect() as client:
+        for kind in documents.KINDS:
+            for name in documents.read_blocks(client, kind):
+                documents.remove(client, kind, name)
+
+
+def apply(request: object) -> list[tuple[str, str, str, tuple[str, ...]]]:
+    wanted = documents.read_request(request)
+    with prefect_api.connect() as client:
+        return [
+            (one.kind, one.name, one.action, one.fields) for one in documents.apply(client, wanted)
+        ]
+
+
+def document(url: str, slug: str, name: str) -> dict[str, Any]:
+    place = f"{url}/block_types/slug/{slug}/block_documents/name/{name}"
+    found: dict[str, Any] = httpx.get(place).raise_for_status().json()
+    return found
+
+
+def test_what_is_applied_twice_is_written_once(server: str) -> None:
+    request = {
+        "servers": {"shop": URL},
+        "stores": {"backups": {"folder": "/srv/backups"}},
+        "pagers": {"ops": {"kind": "slack", "url": "https://hooks.example.org/secret"}},
+    }
+
+    first, second = apply(request), apply(request)
+
+    assert [one[2] for one in first] == ["created"] * 3
+    assert [one[2] for one in second] == ["unchanged"] * 3
+    stored = document(server, "flowforge-postgres-server", "shop")
+    assert stored["data"]["user"] == "shop"
+    assert "very-secret" not in json.dumps(stored)
+
+
+def test_a_changed_secret_is_noticed_and_others_stay(server: str) -> None:
+    apply({"servers": {"shop": URL, "other": URL}})
+
+    changed = apply({"servers": {"shop": URL.replace("very-secret", "new")}})
+
+    assert changed == [("server", "shop", "updated", ("password",))]
+    assert document(server, "flowforge-postgres-server", "other")
+    with prefect_api.connect() as client:
+        block = documents.read_one(client, "server", "shop")
+    assert isinstance(block, PostgresServer)
+    assert block.password.get_secret_value() == "new"
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ([], "not an object"),
+        ({"server": {}}, "unknown kinds: server"),
+        ({"servers": {"Shop!": URL}}, "is not a server name"),
+        ({"servers": {"shop": {"url": URL}}}, "was not given as a URL"),
+        ({"servers": {"shop": "mysql://a:very-secret@b/c"}}, "not a PostgreSQL URL"),
+        ({"stores": {"s": {"folder": "relative"}}}, "not absolute"),
+        ({"stores": {"s": {"path": "/x"}}}, "unknown fields: path"),
+        ({"pagers": {"p": {"kind": "slack"}}}, "needs url"),
+        ({"pagers": {"p": {"kind": "smtp", "password": "very-secret"}}}, "host, sender"),
+        ({"pagers": {"p": "https://very-secret"}}, "not usable"),
+    ],
+)
+def test_an_unusable_request_is_refused_whole_and_without_its_values(
+    request_: object, said: str
+) -> None:
+    with pytest.raises(Refused) as caught:
+        documents.read_request(request_)
+    assert said in caught.value.message
+    assert "very-secret" not in str(caught.value)
+
+
+def test_what_does_not_exist_is_refused_with_what_does() -> None:
+    apply({"stores": {"backups": {"folder": "/srv/backups"}}})
+
+    with prefect_api.connect() as client:
+        for act in (documents.remove, documents.read_one):
+            with pytest.raises(Refused) as caught:
+                act(client, "store", "backup")
+            assert "Known are: backups." in caught.value.hint
+
+
+class Command:
+    """`python -m blocks`, run in this process: starting Prefect each time would cost seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str, given: str = "") -> tuple[int, str]:
+        self._monkeypatch.setattr(sys, "argv", ["blocks", *arguments])
+        self._monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+        code = main(list(arguments))
+        said = self._capsys.readouterr()
+        return code, said.out + said.err
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+def test_the_verbs_list_show_and_remove_without_a_secret(command: Command) -> None:
+    pager = {"kind": "slack", "url": "https://h/x1y2"}
+    given = json.dumps({"servers": {"shop": URL}, "pagers": {"ops": pager}})
+
+    applied = command("apply", "--json", given=given)
+    listed = command("list")
+    shown = command("show", "server", "shop", "--json")
+    unknown = command("remove", "pager", "nobody", "--json")
+    removed = command("remove", "pager", "ops")
+
+    assert json.loads(applied[1])["saved"][0]["action"] == "created"
+    assert "shop@127.0.0.1:1/shop" in listed[1]
+    assert json.loads(shown[1])["fields"]["database"] == "shop"
+    assert unknown[0] == 3
+    assert "ops" in json.loads(unknown[1])["error"]["hint"]
+    assert removed[0] == 0
+    for _, said in (applied, listed, shown, unknown, removed):
+        assert "very-secret" not in said
+        assert "x1y2" not in said
+
+
+def test_input_that_is_not_json_is_refused(command: Command) -> None:
+    code, said = command("apply", given="servers:")
+
+    assert code == 3
+    assert "not JSON" in said
+
+
+def test_a_server_that_cannot_be_entered_is_unavailable(command: Command) -> None:
+    apply({"servers": {"shop": URL}})
+
+    code, said = command("test", "server", "shop", "--json")
+
+    assert code == 1
+    assert json.loads(said)["error"]["kind"] == "unavailable"
+    assert "very-secret" not in said
+
+
+def test_a_server_is_entered_and_what_its_role_may_not_read_is_named() -> None:
+    with cluster.scratch_server(installations.newest_server()) as address:
+        with connect(address, "postgres") as session:
+            session.execute("CREATE ROLE limited LOGIN")
+            session.execute('CREATE TABLE public."odd ""name" (a int)')
+            session.execute("CREATE TABLE public.hidden (a int)")
+            session.execute("GRANT SELECT ON public.hidden TO limited")
+            session.execute("ALTER TABLE public.hidden ENABLE ROW LEVEL SECURITY")
+        owner = checks.check_server("shop", PostgresServer.of(address))
+        limited = checks.check_server(
+            "shop", PostgresServer.of(address.model_copy(update={"user": "limited"}))
+        )
+
+    assert owner["problems"] == []
+    assert owner["is_superuser"] is True
+    assert owner["databases"] == ["postgres"]
+    told = " ".join(str(one) for one in limited["problems"])  # type: ignore[union-attr]
+    assert 'public."odd ""name"' in told
+    assert "BYPASSRLS" in told
+
+
+def test_a_store_is_written_read_and_left_clean(tmp_path: Path) -> None:
+    found = checks.check_store("backups", BackupStore(folder=str(tmp_path)))
+
+    assert int(str(found["free_bytes"])) > 0
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(Refused) as caught:
+        checks.check_store("backups", BackupStore(folder=str(tmp_path / "gone")))
+    assert "mkdir" in caught.value.hint
+
+
+def test_a_pager_is_tried_by_a_message_that_says_it_is_a_test(server: str) -> None:
+    with receive_posts() as web:
+        apply({"pagers": {"ops": {"kind": "webhook", "url": web.url}}})
+        answer = run_module("blocks", "test", "pager", "ops", "--json", url=server)
+
+        assert json.loads(answer.stdout)["ok"] is True, answer.stderr
+        assert "test" in web.received.get_nowait()["subject"]
+
+
+def test_prefect_finds_the_pager_by_its_type() -> None:
+    assert Pager.get_block_type_slug() == "flowforge-pager"
+    assert "notify" in Pager.get_block_capabilities()
