@@ -26,6 +26,9 @@ class Part:
 
     stop_signal: str = "SIGTERM"
     stop_seconds: float = 10.0
+    crashes_allowed: int = 8
+    """Deaths in a row, each before it has run for a minute, after which it is given up."""
+
     orphan_signal: str = "SIGTERM"
     """What the kernel sends it when the supervisor is killed, where the kernel can."""
 

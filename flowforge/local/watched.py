@@ -23,7 +23,6 @@ from flowforge.local.published import Seen
 _FIRST_PAUSE_SECONDS = 0.3
 _LONGEST_PAUSE_SECONDS = 30.0
 _PROVEN_AFTER_SECONDS = 60.0
-_CRASHES_ALLOWED = 8
 _LEFTOVER_SECONDS = 8.0
 _LOOK_SECONDS = 0.1
 _LARGEST_LOG_BYTES = 20_000_000
@@ -153,7 +152,7 @@ class Watched:
 
     def _count(self, now: float, what: str) -> str:
         self.crashes += 1
-        if self.crashes > _CRASHES_ALLOWED:
+        if self.crashes > self.part.crashes_allowed:
             self.due = None
             self._become(published.FAILED)
             return f"{self.part.name} {what} for the {self.crashes}th time; given up"
