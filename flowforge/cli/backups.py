@@ -175,12 +175,12 @@ def _print_copy(copy: Copy) -> None:
             "of": f"{copy.database} on {copy.server}",
             "store": copy.store,
             "snapshot": f"{copy.snapshot_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, "
-            f"{output.show_age(copy.snapshot_at)}",
+            f"{output.show_age(copy.snapshot_at)} ago",
             "holds": f"{copy.tables} tables, {copy.rows:,} rows",
             "size": f"{output.show_bytes(copy.size_bytes)} stored, "
             f"{output.show_bytes(copy.raw_bytes)} as text",
             "level": "failed its last examination" if copy.failed else copy.level.label,
-            "proven": output.show_age(copy.proven_at),
+            "proven": f"{output.show_age(copy.proven_at)} ago" if copy.proven_at else "never",
             "made by": copy.flow_run_id,
             "warnings": "; ".join(copy.warnings),
             "restore": f"flowforge restore plan {copy.server} {shlex.quote(copy.database)} "

@@ -7,6 +7,7 @@ Results go to standard output, everything said on the way to standard error, so
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,8 +22,11 @@ from flowforge.errors import FlowForgeError
 from flowforge.rules.names import looks_like_secret
 
 SCHEMA = 1
+_PIPE_COLUMNS = 10_000
+_PASSWORD_IN_URL = re.compile(r"(://[^/\s@]*:)[^/\s@]+@")
 
-out = Console(highlight=False, soft_wrap=True)
+# In a pipe a row stays on its line, however long it is.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")]
@@ -39,10 +43,12 @@ def print_json(fields: Mapping[str, object]) -> None:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under their column names."""
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(show(cell)) for cell in row))
+    shown = [[show(cell) for cell in row] for row in rows]
+    for place, column in enumerate(columns):
+        is_name = not any(" " in row[place] for row in shown)
+        table.add_column(column, overflow="fold", no_wrap=is_name)
+    for row in shown:
+        table.add_row(*map(Text, row))
     out.print(table)
 
 
@@ -58,11 +64,12 @@ def print_error(error: FlowForgeError) -> None:
     """Print what went wrong and what to do; as JSON when the command was asked for JSON."""
     # The parent class itself says only that something failed.
     kind = "failed" if type(error) is FlowForgeError else type(error).__name__.lower()
+    message, hint = _hide_passwords(error.message), _hide_passwords(error.hint)
     if "--json" in sys.argv:
-        print_json({"error": {"kind": kind, "message": error.message, "hint": error.hint}})
+        print_json({"error": {"kind": kind, "message": message, "hint": hint}})
         return
-    err.print(f"{kind}: {error.message}", style="red", markup=False)
-    err.print(f"  -> {error.hint}", markup=False)
+    err.print(f"{kind}: {message}", style="red", markup=False)
+    err.print(f"  -> {hint}", markup=False)
 
 
 def print_usage_error(error: typer.TyperException) -> None:
@@ -81,6 +88,11 @@ def print_usage_error(error: typer.TyperException) -> None:
         return
     err.print(f"usage: {message}", style="red", markup=False)
     err.print(f"  -> {hint}", markup=False)
+
+
+def _hide_passwords(text: str) -> str:
+    """A message may repeat what somebody typed, and people do type passwords."""
+    return _PASSWORD_IN_URL.sub(r"\1***@", text)
 
 
 def show(value: object) -> str:
@@ -110,7 +122,7 @@ def show_seconds(seconds: float) -> str:
 
 
 def show_age(moment: datetime | None) -> str:
-    """How long ago something was."""
+    """How long ago something was, or `never`."""
     if moment is None:
         return "never"
-    return f"{show_seconds(max(0.0, (datetime.now(UTC) - moment).total_seconds()))} ago"
+    return show_seconds(max(0.0, (datetime.now(UTC) - moment).total_seconds()))

@@ -131,7 +131,7 @@ def _print_plan(facts: Mapping[str, object], parameters: Mapping[str, str]) -> N
             "copy": f"{plan.copy_name} of {plan.source_database} on {plan.source_server} "
             f"({plan.copy_level.label})",
             "taken": f"{plan.snapshot_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, "
-            f"{output.show_age(plan.snapshot_at)}",
+            f"{output.show_age(plan.snapshot_at)} ago",
             "goes to": f"{target.database} on {target.server} (PostgreSQL {target.major})",
             "loaded as": plan.side_database,
             "old one kept as": plan.kept_as,

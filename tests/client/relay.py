@@ -103,7 +103,7 @@ def _handler(relay: Relay) -> type[BaseHTTPRequestHandler]:
                 return
             self._send(status, body)
 
-        do_POST = do_GET
+        do_POST = do_PATCH = do_PUT = do_DELETE = do_GET
 
         def _ask(self, content: bytes) -> tuple[int, bytes]:
             path = self.path.partition("?")[0]
