@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     """The address listeners bind to; loopback unless told otherwise."""
 
+    allowed_hosts: str = ""
+    """Hosts besides loopback that may ask the server, as a comma list such as
+    `ops.example.com,10.0.0.5:8080` (`FLOWFORGE_ALLOWED_HOSTS`)."""
+
     api_port: int | None = None
     ui_port: int | None = None
     metrics_port: int | None = None

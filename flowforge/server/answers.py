@@ -1,0 +1,236 @@
+"""`/ff/v1`: what the ledger knows, for programs and the command line. It only reads.
+
+An error is `{"error": {"kind", "message", "hint"}}`, with the three kinds of the whole library.
+While the ledger is away these routes answer 503 and everything else goes on.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated
+from urllib.parse import unquote
+from uuid import UUID
+
+import sqlalchemy as sa
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from flowforge.errors import Damaged, FlowForgeError, Refused, Unavailable
+from flowforge.ledger import queries
+from flowforge.rules.backups import Copy, Operation, Proof
+
+SCHEMA = 1
+_KINDS: dict[type[FlowForgeError], tuple[str, int]] = {
+    Unavailable: ("unavailable", 503),
+    Refused: ("refused", 409),
+    Damaged: ("damaged", 500),
+}
+
+
+class Answer(BaseModel):
+    """What every answer says first."""
+
+    schema_version: int = Field(default=SCHEMA, serialization_alias="schema")
+
+
+class DatabaseStatus(BaseModel):
+    """How well one database is protected."""
+
+    server: str
+    database: str
+    newest_copy: str
+    age_seconds: float
+    level: int
+    failed: bool
+    proof_age_seconds: float | None
+
+
+class Status(Answer):
+    """How the platform is."""
+
+    status: str
+    version: str
+    prefect: str
+    ready: bool
+    databases: list[DatabaseStatus]
+
+
+class Copies(Answer):
+    """Copies, newest first."""
+
+    copies: list[Copy]
+
+
+class OneCopy(Answer):
+    """A copy and its proofs, newest first."""
+
+    copy_: Copy = Field(serialization_alias="copy")
+    proofs: list[Proof]
+
+
+class Operations(Answer):
+    """Operations, newest first."""
+
+    operations: list[Operation]
+
+
+class OneOperation(Answer):
+    """One operation."""
+
+    operation: Operation
+
+
+class NotThere(Refused):
+    """What was asked for is not in the ledger."""
+
+
+def create_app(
+    ledger: sa.Engine | None,
+    *,
+    version: str,
+    prefect: str,
+    is_ready: Callable[[], bool],
+    auth_string: str | None = None,
+) -> FastAPI:
+    """Make the application that is mounted at `/ff/v1`.
+
+    Args:
+        ledger: Where to read; without one every route says how to name one.
+        version: FlowForge's own version.
+        prefect: Prefect's version.
+        is_ready: Whether writes succeed.
+        auth_string: `user:password` to demand, the one Prefect's API demands too.
+    """
+    app = FastAPI(title="FlowForge", version=version, docs_url=None, redoc_url=None)
+    _explain_errors(app)
+    if auth_string:
+        _demand(app, auth_string)
+
+    def read() -> sa.Engine:
+        if ledger is None:
+            raise Refused(
+                "This server has no ledger.",
+                hint="Set DATABASE_URL or FLOWFORGE_LEDGER_URL to a PostgreSQL and restart it.",
+            )
+        return ledger
+
+    @app.get("/status")
+    def status() -> Status:
+        databases = [_database(copy) for copy in queries.newest_copies(read())] if ledger else []
+        return Status(
+            status="ok" if is_ready() else "not ready",
+            version=version,
+            prefect=prefect,
+            ready=is_ready(),
+            databases=databases,
+        )
+
+    @app.get("/copies")
+    def copies(server: str | None = None, database: str | None = None) -> Copies:
+        return Copies(copies=queries.list_copies(read(), server, database))
+
+    @app.get("/operations")
+    def operations(
+        operation: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50
+    ) -> Operations:
+        return Operations(operations=queries.list_operations(read(), operation, limit))
+
+    @app.get("/operations/{flow_run_id}")
+    def one_operation(flow_run_id: UUID) -> OneOperation:
+        found = queries.read_operation(read(), str(flow_run_id))
+        if found is None:
+            raise NotThere(
+                f"The ledger has no operation of the run {flow_run_id}.",
+                hint="Look at the run itself in the UI; one that still runs is not recorded yet.",
+            )
+        return OneOperation(operation=found)
+
+    @app.get("/copies/{rest:path}")
+    def one_copy(request: Request) -> OneCopy:
+        server, database, name = _parts_of_copy(request)
+        engine = read()
+        found = [c for c in queries.list_copies(engine, server, database) if c.name == name]
+        if not found:
+            raise NotThere(
+                f"The ledger has no copy {name!r} of {server}/{database}.",
+                hint="`flowforge backup list` shows the copies; `flowforge ledger rebuild` reads "
+                "the stores again.",
+            )
+        proofs = queries.list_proofs(engine, server, database, name)
+        return OneCopy(copy_=found[0], proofs=proofs)
+
+    return app
+
+
+def _parts_of_copy(request: Request) -> tuple[str, str, str]:
+    """Read the three names from the path as it was sent: a database may be called `a/b`."""
+    raw = request.scope.get("raw_path") or request.scope["path"].encode()
+    parts = raw.decode("ascii").partition("?")[0].partition("/copies/")[2].split("/")
+    if len(parts) != 3:
+        raise NotThere(
+            "That is not the address of a copy.",
+            hint="Ask for /ff/v1/copies/SERVER/DATABASE/NAME, each part percent-encoded.",
+        )
+    server, database, name = (unquote(part) for part in parts)
+    return server, database, name
+
+
+def _database(copy: Copy) -> DatabaseStatus:
+    now = datetime.now(UTC)
+    proven = (now - copy.proven_at).total_seconds() if copy.proven_at else None
+    return DatabaseStatus(
+        server=copy.server,
+        database=copy.database,
+        newest_copy=copy.name,
+        age_seconds=round((now - copy.snapshot_at).total_seconds(), 1),
+        level=int(copy.level),
+        failed=copy.failed,
+        proof_age_seconds=None if proven is None else round(proven, 1),
+    )
+
+
+def _explain_errors(app: FastAPI) -> None:
+    @app.exception_handler(FlowForgeError)
+    async def known(request: Request, error: FlowForgeError) -> JSONResponse:
+        kind, status = next(v for k, v in _KINDS.items() if isinstance(error, k))
+        status = 404 if isinstance(error, NotThere) else status
+        return _error(status, kind, error.message, error.hint)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        return _error(
+            422, "refused", f"The request is not valid: {said}.", "Correct what it names."
+        )
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> JSONResponse:
+        hint = "The routes are /ff/v1/status, copies and operations; they are only read."
+        return _error(error.status_code, "refused", str(error.detail), hint)
+
+
+def _demand(app: FastAPI, auth_string: str) -> None:
+    @app.middleware("http")
+    async def authenticate(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        try:
+            told = base64.b64decode(given, validate=True) if scheme.lower() == "basic" else b""
+        except binascii.Error:
+            told = b""
+        if hmac.compare_digest(told, auth_string.encode()):
+            return await call_next(request)
+        hint = "Set PREFECT_API_AUTH_STRING to the server's own auth string."
+        return _error(401, "refused", "This server asks who you are.", hint)
+
+
+def _error(status: int, kind: str, message: str, hint: str) -> JSONResponse:
+    return JSONResponse({"error": {"kind": kind, "message": message, "hint": hint}}, status)

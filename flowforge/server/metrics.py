@@ -1,0 +1,150 @@
+"""What Prometheus reads on the metrics port.
+
+Routes are labelled with the template that matched (`/api/flow_runs/{id}`), so an id or a name
+never becomes a series of its own.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    exposition,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from flowforge.rules.backups import Copy
+
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Meters:
+    """Every metric of one server process."""
+
+    def __init__(self, *, version: str, prefect: str) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.requests = Histogram(
+            "http_request_duration_seconds",
+            "Time to answer a request",
+            ("method", "route", "status"),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.jobs = Counter(
+            "flowforge_jobs_processed",
+            "Flow runs that ended, as seen by this process",
+            ("flow", "deployment", "work_pool", "state"),
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "flowforge_requests_refused",
+            "Requests and websockets of foreign hosts or origins",
+            ("status",),
+            registry=self.registry,
+        )
+        build = Gauge(
+            "flowforge_build_info",
+            "1; the versions are the labels",
+            ("version", "prefect", "python"),
+            registry=self.registry,
+        )
+        build.labels(version, prefect, platform.python_version()).set(1)
+
+    def watch_readiness(self, is_ready: Callable[[], bool]) -> None:
+        """Show whether the server takes writes."""
+        gauge = Gauge("flowforge_ready", "1 when writes succeed", registry=self.registry)
+        gauge.set_function(lambda: float(is_ready()))
+
+    def watch_copies(self, newest: Callable[[], Sequence[Copy]]) -> None:
+        """Show how old and how far proven the newest copies are."""
+        self.registry.register(_Copies(newest))
+
+    def expose(self) -> tuple[bytes, str]:
+        """The metrics as text, and that text's content type."""
+        return generate_latest(self.registry), exposition.CONTENT_TYPE_LATEST
+
+
+class _Copies(Collector):
+    """Ages are computed when asked, from copies that were read lately."""
+
+    def __init__(self, newest: Callable[[], Sequence[Copy]]) -> None:
+        self._newest = newest
+
+    def collect(self) -> Iterable[Metric]:
+        """One series per database."""
+        labels = ("server", "database")
+        age = GaugeMetricFamily(
+            "flowforge_backup_age_seconds", "Age of the newest copy's snapshot", labels=labels
+        )
+        level = GaugeMetricFamily(
+            "flowforge_backup_level", "Highest proof level of the newest copy", labels=labels
+        )
+        proof_age = GaugeMetricFamily(
+            "flowforge_proof_age_seconds", "Time since the newest copy was proven", labels=labels
+        )
+        now = datetime.now(UTC)
+        for copy in self._newest():
+            names = (copy.server, copy.database)
+            age.add_metric(names, (now - copy.snapshot_at).total_seconds())
+            level.add_metric(names, float(copy.level))
+            if copy.proven_at is not None:
+                proof_age.add_metric(names, (now - copy.proven_at).total_seconds())
+        return (age, level, proof_age)
+
+
+class Timed:
+    """Times every request of the application behind it."""
+
+    def __init__(self, app: ASGIApp, meters: Meters) -> None:
+        self.app = app
+        self.meters = meters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and take its time."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status = 500
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        started = time.perf_counter()
+        try:
+            await self.app(scope, receive, note_status)
+        finally:
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self.meters.requests.labels(method, route_of(scope), str(status)).observe(
+                time.perf_counter() - started
+            )
+
+
+def route_of(scope: Scope) -> str:
+    """The template of the route that answered, for example `/api/flow_runs/{id}`."""
+    template = getattr(scope.get("route"), "path", None)
+    if isinstance(template, str):
+        return str(scope.get("root_path", "")) + template
+    path = scope["path"]
+    for prefix in ("/api", "/ff"):
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return f"{prefix}/unknown"
+    return "ui"

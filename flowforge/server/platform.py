@@ -1,0 +1,108 @@
+"""Everything one server process consists of, put together: Prefect, the shell, what runs beside."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from importlib import metadata
+from typing import Any
+
+import prefect
+import sqlalchemy as sa
+from prefect.server.api.server import create_app
+from prefect.settings import get_current_settings
+
+from flowforge import ledger
+from flowforge.errors import FlowForgeError, Unavailable
+from flowforge.server import answers, environment, guard, shell
+from flowforge.server.block_types import register_block_types
+from flowforge.server.counting import count_jobs
+from flowforge.server.metrics import Meters
+from flowforge.server.prober import Prober, open_database
+from flowforge.server.serving import serve
+from flowforge.server.sockets import Sockets
+from flowforge.server.watch import Watch
+from flowforge.settings import Settings
+
+log = logging.getLogger("flowforge.server")
+
+
+@asynccontextmanager
+async def open_platform(
+    settings: Settings, taken: Sockets
+) -> AsyncIterator[Coroutine[Any, Any, None]]:
+    """Start Prefect; the value serves until told to stop, and Prefect stops after it.
+
+    Raises:
+        Unavailable: The database of `DATABASE_URL` did not answer.
+    """
+    version = metadata.version("flowforge")
+    meters = Meters(version=version, prefect=prefect.__version__)
+    books = await _open_ledger(settings)
+    watch = Watch(books, settings.copy_max_age_seconds)
+    prober = Prober(_prefect_database(settings), taken.ports[0])
+    meters.watch_readiness(lambda: prober.is_ready)
+    meters.watch_copies(lambda: watch.newest)
+    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
+    own = answers.create_app(
+        books,
+        version=version,
+        prefect=prefect.__version__,
+        is_ready=lambda: prober.is_ready,
+        auth_string=environment.auth_string(secret) if secret else None,
+    )
+    door = guard.open_door(taken.ports, settings.allowed_hosts, settings.public_api_url)
+    application = create_app(ephemeral=False, final=True)
+    public = shell.guarded(
+        shell.Shell(application, own, prober, settings.public_api_url), meters, door
+    )
+    await prober.probe()
+    if prober.reason is not None:
+        await prober.engine.dispose()
+        raise Unavailable(
+            f"Prefect's database does not take writes: {prober.reason}",
+            hint="Check that the PostgreSQL of DATABASE_URL runs, then start the server again.",
+        )
+    async with application.router.lifespan_context(application):
+        yield serve(
+            [
+                (public, taken.api),
+                (public, taken.ui),
+                (shell.metrics_app(meters, door), taken.metrics),
+            ],
+            [
+                prober.run(),
+                watch.run(),
+                count_jobs(meters),
+                _once(register_block_types(prefect.__version__)),
+            ],
+        )
+
+
+async def _once(work: Coroutine[Any, Any, None]) -> None:
+    """Do something beside the server, then wait, since a companion that ends stops the server."""
+    await work
+    await asyncio.Event().wait()
+
+
+async def _open_ledger(settings: Settings) -> sa.Engine | None:
+    if settings.ledger_url is None:
+        log.warning("no ledger: set DATABASE_URL or FLOWFORGE_LEDGER_URL to keep one")
+        return None
+    url = settings.ledger_url.get_secret_value()
+    try:
+        await asyncio.to_thread(ledger.migrate, url)
+    except FlowForgeError as error:
+        log.warning("%s The server goes on without it.", error)
+    return ledger.connect(url)
+
+
+def _prefect_database(settings: Settings) -> Any:
+    if settings.database_url is not None:
+        return open_database(settings.database_url.get_secret_value(), is_postgres=True)
+    url = get_current_settings().server.database.connection_url
+    assert url is not None
+    log.warning("no DATABASE_URL: Prefect keeps its data in SQLite, which serves few at a time")
+    return open_database(url.get_secret_value(), is_postgres=False)
