@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,9 +139,12 @@ def _load_flow(
         message = f"there is no file {home / file_name}."
     else:
         try:
-            return load_flow_from_entrypoint(
-                f"{home / file_name}:{function}", use_placeholder_flow=False
-            )
+            with warnings.catch_warnings():
+                # Prefect makes a model of the parameters; one called `copy` hides nothing in use.
+                warnings.filterwarnings("ignore", message="Field name .* shadows an attribute")
+                return load_flow_from_entrypoint(
+                    f"{home / file_name}:{function}", use_placeholder_flow=False
+                )
         except (MissingFlowError, AttributeError):
             message = f"{file_name} has no flow named {function}."
         except ScriptError as error:
