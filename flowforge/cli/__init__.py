@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib import util
 from typing import Annotated
 
 import typer
@@ -34,8 +33,7 @@ def assemble() -> typer.Typer:
     """The command with every word it knows."""
     if not app.registered_groups:
         for name in _COMMANDS:
-            if util.find_spec(f"flowforge.cli.{name}"):
-                importlib.import_module(f"flowforge.cli.{name}").register(app)
+            importlib.import_module(f"flowforge.cli.{name}").register(app)
     return app
 
 

@@ -29,6 +29,8 @@ class DatabaseStatus(BaseModel):
     newest_copy: str | None = None
     age_seconds: float | None = None
     level: int | None = None
+    failed: bool = False
+    """Whether the newest copy failed its last examination."""
     proof_age_seconds: float | None = None
 
 
@@ -40,6 +42,8 @@ class Status(BaseModel):
     status: str
     version: str
     prefect: str
+    ready: bool = True
+    """Whether the server takes writes."""
     databases: list[DatabaseStatus] = []
 
 
