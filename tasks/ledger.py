@@ -108,7 +108,7 @@ def _engine() -> Engine | None:
     if url is None:
         get_run_logger().info("no ledger is configured (FLOWFORGE_LEDGER_URL): nothing is recorded")
         return None
-    return ledger.connect(url.get_secret_value())
+    return ledger.connect(url.get_secret_value(), pooled=False)
 
 
 def _outcome(error: FlowForgeError) -> str:

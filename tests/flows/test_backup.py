@@ -35,14 +35,16 @@ def test_the_report_says_what_was_proven_and_how_to_restore_it(shop: PostgresAdd
     copy = backup_postgres(server="shop")
     assert isinstance(copy, Copy)
     with get_client(sync_client=True) as client:
-        response = client.request("GET", "/artifacts/backup-shop-app/latest")
+        response = client.request(
+            "GET", "/artifacts/{key}/latest", path_params={"key": "backup-shop-app"}
+        )
     text = response.json()["data"]
     assert "proven L3: 1 tables compared, 500 rows" in text
     assert f"flowforge restore plan shop app --copy {copy.name}" in text
 
 
 def test_an_unknown_server_is_refused_with_the_names_there_are(shop: PostgresAddress) -> None:
-    with pytest.raises(Refused, match="registered are: .*shop"):
+    with pytest.raises(Refused, match=r"registered are: .*shop"):
         backup_postgres(server="nobody")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
+from flowforge.engines.backup.steps import reached
 from flowforge.engines.postgres import connection
 from flowforge.errors import Busy, FlowForgeError, Refused, Unavailable
 from flowforge.rules.addresses import PostgresAddress
@@ -150,7 +151,12 @@ def close(session: psycopg.Connection[Any], database: str) -> None:
 
 def open_again(session: psycopg.Connection[Any], database: str) -> None:
     """Let sessions in again."""
-    session.execute(SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(Identifier(database)))
+    session.execute(allow_connections(database))
+
+
+def allow_connections(database: str) -> Composed:
+    """The statement that lets sessions in again; it may stand in the transaction of a swap."""
+    return SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(Identifier(database))
 
 
 def swap(
@@ -165,6 +171,7 @@ def swap(
     for attempt in range(CLOSE_TRIES):
         if live is not None:
             close(session, live)
+            reached("close-live")
         try:
             with session.transaction():
                 session.execute("SET LOCAL lock_timeout = '10s'")

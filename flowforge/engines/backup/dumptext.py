@@ -34,9 +34,10 @@ _TOKEN = re.compile(
       (?P<skip>\s+ | --[^\n]*\n | \\[^\n]*\n)
     | (?P<quoted>[eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*' | '[^']*(?:''[^']*)*' | "[^"]*(?:""[^"]*)*")
     | (?P<dollar>\$(?:[A-Za-z_\x80-\xff][0-9A-Za-z_\x80-\xff]*)?\$)
-    | (?P<partial>[eE]?' | " | -- | \\)
+    | (?P<partial>[eE]?' | " | -- | \\ | \$[0-9A-Za-z_\x80-\xff]*\Z)
     | (?P<open>\() | (?P<close>\)) | (?P<end>;)
-    | (?P<other>[A-Za-z_\x80-\xff][0-9A-Za-z_$\x80-\xff]* | [^\s'"$;()\\\-A-Za-z_\x80-\xff]+ | [\-$])
+    | (?P<other>[A-Za-z_\x80-\xff][0-9A-Za-z_$\x80-\xff]*
+             | [^\s'"$;()\\\-A-Za-z_\x80-\xff]+ | [\-$])
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -46,7 +47,8 @@ _COPY = re.compile(
     % {b"id": _IDENTIFIER}
 )
 _SETVAL = re.compile(
-    rb"SELECT pg_catalog\.setval\('(?P<name>(?:[^']|'')+)', (?P<value>-?\d+), (?P<called>true|false)\);"
+    rb"SELECT pg_catalog\.setval\('(?P<name>(?:[^']|'')+)', (?P<value>-?\d+), "
+    rb"(?P<called>true|false)\);"
 )
 _LO_OPEN = re.compile(rb"SELECT pg_catalog\.lo_open\('(\d+)', \d+\);")
 _LO_WRITE = re.compile(rb"SELECT pg_catalog\.lowrite\(0, '\\x([0-9a-f]*)'\);")
@@ -68,7 +70,7 @@ def identifier_parts(text: str) -> tuple[str, ...]:
 def canonical(*parts: str) -> str:
     """An identifier quoted only where it needs to be, keywords or not.
 
-    Versions of PostgreSQL differ in what they call a keyword; names must compare equal all the same.
+    Versions of PostgreSQL differ in what they call a keyword; names must compare equal anyway.
     """
     return ".".join(
         part if _SIMPLE.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in parts

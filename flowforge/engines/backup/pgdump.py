@@ -134,7 +134,8 @@ def explain_failure(
             f"Row security would hide rows of {place}: {first}",
             hint=f"ALTER ROLE {address.user} BYPASSRLS; or back up as the owner.",
         )
-    if "lock timeout" in text:
+    # pg_dump keeps --lock-wait-timeout by means of the other one.
+    if "lock timeout" in text or "statement timeout" in text:
         return Unavailable(
             f"A table of {place} stayed locked for {LOCK_WAIT_SECONDS} s.",
             hint="A migration or VACUUM FULL holds it; run the backup again when it is done.",

@@ -143,9 +143,7 @@ def apply(
             with contextlib.suppress(psycopg.OperationalError):  # gone; the next run drops it
                 databases.drop(session, made.side_database)
             raise
-        reached("close-live")
         _take_place(session, made)
-        reached("open-live")
     return Restoration(made.restore_id, database, made.kept_as, compared)
 
 
@@ -174,9 +172,9 @@ def undo(address: PostgresAddress, database: str, restore_id: str) -> Restoratio
             databases.set_comment(
                 aside, f"flowforge: set aside when restore {restore_id} was undone"
             ),
+            databases.allow_connections(aside),
         ]
         databases.swap(session, database, swapped)
-        databases.open_again(session, aside)
     return Restoration(restore_id, database, aside, None)
 
 
@@ -288,6 +286,7 @@ def _take_place(session: psycopg.Connection[Any], made: RestorePlan) -> None:
         statements += [
             databases.rename(database, kept_as),
             databases.set_comment(kept_as, restores.kept_mark(made.restore_id)),
+            databases.allow_connections(kept_as),
         ]
     statements += [
         databases.rename(made.side_database, database),
@@ -295,5 +294,3 @@ def _take_place(session: psycopg.Connection[Any], made: RestorePlan) -> None:
     ]
     databases.swap(session, database if kept_as else None, statements)
     reached("swap")
-    if kept_as is not None:
-        databases.open_again(session, kept_as)

@@ -22,7 +22,7 @@ BACKUP = (
     "proof",
 )
 FORGET = ("decide", "manifest-delete", "data-delete")
-RESTORE = ("side-create", "load", "compare", "close-live", "swap", "open-live")
+RESTORE = ("side-create", "load", "compare", "close-live", "swap")
 
 
 def reached(step: str) -> None:

@@ -153,16 +153,13 @@ def test_writes_during_a_backup_are_never_mistaken_for_damage(
 
 
 def test_a_copy_of_an_older_server_is_proven_on_a_newer_one(
-    database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+    database: Database, store: FolderStore
 ) -> None:
     source = database(ODD_SCHEMA, major=15)
-    newer = installations.for_scratch(18)
-    assert newer is not None
-    only_newer = [str(newer.bin)]
     manifest = dump.take_copy(source, "app", store)
-    monkeypatch.setattr(proof.installations, "for_scratch", lambda _: newer)
-    proven = proof.prove_by_restoring(store, manifest)
-    assert only_newer and proven.verdict == "proven", proven.differences
+    newer = installations.for_scratch(18)
+    proven = proof.prove_by_restoring(store, manifest, installation=newer)
+    assert proven.verdict == "proven", proven.differences
     assert any("PostgreSQL 18" in remark for remark in proven.remarks)
 
 
