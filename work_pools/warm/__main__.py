@@ -43,7 +43,7 @@ def serve(path: Path) -> Place:
     while os.getppid() == owner:
         try:
             launcher, _ = listener.accept()
-            place, streams = read_request(launcher)
+            place = read_request(launcher)
             for file in files:
                 if not file.exists() or file.stat().st_ctime_ns >= began_ns:
                     launcher.sendall(f"{file} changed".encode()[:200])
@@ -52,10 +52,9 @@ def serve(path: Path) -> Place:
                 launcher.sendall(b"it wants an interpreter with other variables")
             elif os.fork() == 0:
                 listener.close()
-                keep(launcher, streams)
+                keep(launcher)
                 return place
-            for descriptor in (launcher.detach(), *streams):
-                os.close(descriptor)
+            launcher.close()
         except (OSError, ValueError):  # nobody asked, or whoever did has left
             continue
     sys.exit(0)
@@ -74,20 +73,21 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def read_request(launcher: socket.socket) -> tuple[Place, list[int]]:
-    """Take a launcher's place and its streams."""
+def read_request(launcher: socket.socket) -> Place:
+    """Take a launcher's place."""
     launcher.settimeout(5)
-    head, streams, _, _ = socket.recv_fds(launcher, 8, 3)
-    with launcher.makefile("rb") as body:
-        folder, umask, *pairs = body.read(int.from_bytes(head, "big")).split(b"\0")
-    return (folder, int(umask), dict(pair.split(b"=", 1) for pair in pairs)), streams
+    with launcher.makefile("rb") as stream:
+        body = stream.read(int.from_bytes(stream.read(8), "big"))
+    folder, umask, *variables = body.split(b"\0")
+    return folder, int(umask), dict(item.split(b"=", 1) for item in variables)
 
 
-def keep(launcher: socket.socket, streams: list[int]) -> None:
+def keep(launcher: socket.socket) -> None:
     """Fork the run and tie it to its launcher; return only in the run."""
     os.setsid()  # whoever stops the server's process group does not mean the runs
     launcher.sendall(b"ready")
-    if launcher.recv(1) != b"\0":
+    go, streams, _, _ = socket.recv_fds(launcher, 1, 3)
+    if not go:
         os._exit(0)  # it waited too long and started cold
     woken, wake = socket.socketpair()
     wake.setblocking(False)

@@ -46,12 +46,11 @@ def ask(path: str) -> socket.socket:
     os.umask(umask := os.umask(0o077))
     variables = (b"%b=%b" % pair for pair in os.environb.items())
     request = b"\0".join([os.fsencode(folder), b"%d" % umask, *variables])
-    socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
-    server.sendall(request)
+    server.sendall(len(request).to_bytes(8, "big") + request)
     answer = server.recv(200)
     if answer != b"ready":
         raise OSError(answer.decode() or "the fork server went away")
-    server.sendall(b"\0")  # from here on there is a run, and never a second one
+    socket.send_fds(server, [b"\0"], [0, 1, 2])  # from here on there is a run, and never two
     return server
 
 
