@@ -40,6 +40,20 @@ from flowforge.rules.deployments import (
 )
 
 _PAGE = 200
+_READ_AS_THEY_ARE = {
+    "entrypoint",
+    "version",
+    "description",
+    "tags",
+    "work_pool_name",
+    "work_queue_name",
+    "job_variables",
+    "parameters",
+    "parameter_openapi_schema",
+    "enforce_parameter_schema",
+    "pull_steps",
+    "path",
+}
 _LEFT_BY_PREFECT = "AwaitingConcurrencySlot"
 """Scheduled runs in this state survive when Prefect deletes their schedule or deployment."""
 
@@ -125,23 +139,7 @@ def _read_flow_names(
 def _to_value(answer: DeploymentResponse, flows: Mapping[UUID, str]) -> Deployment:
     limit = answer.global_concurrency_limit
     options = answer.concurrency_options
-    fields: Fields = answer.model_dump(
-        mode="json",
-        include={
-            "entrypoint",
-            "version",
-            "description",
-            "tags",
-            "work_pool_name",
-            "work_queue_name",
-            "job_variables",
-            "parameters",
-            "parameter_openapi_schema",
-            "enforce_parameter_schema",
-            "pull_steps",
-            "path",
-        },
-    )
+    fields: Fields = answer.model_dump(mode="json", include=_READ_AS_THEY_ARE)
     fields["concurrency_limit"] = limit.limit if limit else None
     fields["concurrency_options"] = (
         options.model_dump(mode="json", exclude_none=True) if options else None

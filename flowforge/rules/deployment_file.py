@@ -122,33 +122,32 @@ def _fill(
         ]
     if not isinstance(value, str):
         return value
-    entry, field = _locate(path, content)
+    for match in _PLACEHOLDER.finditer(value):
+        if problem := _check_placeholder(match, variables, _locate(path, content)):
+            problems.append(problem)
+    return _PLACEHOLDER.sub(lambda match: variables.get(match[1][1:]) or "unset", value)
 
-    def fill_one(match: re.Match[str]) -> str:
-        name = _VARIABLE.match(match[1])
-        if name is None:
-            problems.append(
-                Problem(
-                    entry=entry,
-                    field=field,
-                    message=f"has the placeholder {match[0]}, which would be stored in plain text.",
-                    hint="Only {{ $NAME }} of the environment is filled in; name secrets by block.",
-                )
-            )
-        elif not variables.get(name[1]):
-            problems.append(
-                Problem(
-                    entry=entry,
-                    field=field,
-                    message=f"needs the environment variable {name[1]}, which is not set.",
-                    hint=f"Set {name[1]} where you deploy from, or write the value.",
-                )
-            )
-        else:
-            return variables[name[1]]
-        return "unset"
 
-    return _PLACEHOLDER.sub(fill_one, value)
+def _check_placeholder(
+    match: re.Match[str], variables: Mapping[str, str], place: tuple[str, str]
+) -> Problem | None:
+    entry, field = place
+    name = _VARIABLE.match(match[1])
+    if name is None:
+        return Problem(
+            entry=entry,
+            field=field,
+            message=f"has the placeholder {match[0]}, which would be stored in plain text.",
+            hint="Only {{ $NAME }} of the environment is filled in; name secrets by block.",
+        )
+    if not variables.get(name[1]):
+        return Problem(
+            entry=entry,
+            field=field,
+            message=f"needs the environment variable {name[1]}, which is not set.",
+            hint=f"Set {name[1]} where you deploy from, or write the value.",
+        )
+    return None
 
 
 def _explain(error: ValidationError, content: Mapping[str, Any]) -> list[Problem]:
