@@ -67,7 +67,7 @@ def _asserts(function: Function, known: dict[str, Function], seen: set[str]) -> 
             continue
         called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         called = node.func.id if isinstance(node.func, ast.Name) else called
-        if called in ("raises", "warns", "fail") or called.startswith("assert_"):
+        if called in ("raises", "warns", "fail", "eventually") or called.startswith("assert_"):
             return True
         if called in known and called not in seen and _asserts(known[called], known, seen):
             return True
