@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 FLOWFORGE := $(BIN)/flowforge
 
 .DEFAULT_GOAL := help
-.PHONY: help up down check test test-all bench docs deploy lock
+.PHONY: help up down forget check test test-all bench docs deploy lock
 
 help: ## say what each word does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -28,6 +28,9 @@ up: $(READY) ## start everything on this machine, run the tour, print the eviden
 
 down: $(READY) ## stop everything; data stays
 	@$(FLOWFORGE) down
+
+forget: $(READY) ## stop everything and wipe its data
+	@$(FLOWFORGE) down --forget
 
 check: $(READY) ## format, lint, types, floors, rules: under a minute
 	@$(BIN)/ruff format --check --quiet .

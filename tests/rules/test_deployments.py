@@ -138,6 +138,27 @@ def test_all_problems_are_found_in_one_reading() -> None:
     }
 
 
+def test_what_lies_beyond_a_broken_place_is_read_too() -> None:
+    content = scheduled(slug=None, timezone=None, active=True)
+    content["deployments"] += ["text", {"name": "last"}]
+    content["oops"] = 1
+
+    file, problems = read_content(content, VARIABLES)
+
+    assert [(one.entry, one.field) for one in problems] == [
+        ("nightly", "schedules.#1.slug"),
+        ("nightly", "schedules.#1.timezone"),
+        ("nightly", "schedules.#1.active"),
+        ("#2", "the entry"),
+        ("last", "entrypoint"),
+        ("last", "work_pool"),
+        ("", "oops"),
+    ]
+    assert file is not None
+    assert file.deployments[0].schedules[0].cron == "0 3 * * *"
+    assert len(file.deployments) == 3
+
+
 def test_the_same_name_or_slug_twice_is_a_problem() -> None:
     content = copy.deepcopy(GOOD)
     content["deployments"].append(copy.deepcopy(content["deployments"][0]))
