@@ -13,6 +13,7 @@ from flowforge import automations, prefect_api
 from flowforge.deploy import server
 from flowforge.deploy.reading import Reading, read_deployments, refuse
 from flowforge.errors import Unavailable
+from flowforge.rules.deployment_file import without_repeats
 from flowforge.rules.deployments import DeploymentChange, compare, list_foreign_schedules
 
 
@@ -47,10 +48,8 @@ def deploy(home: Path, *, check: bool = False) -> Report:
     reading = read_deployments(home.resolve())
     try:
         with prefect_api.connect() as client:
-            problems = reading.problems + tuple(
-                server.check_pools(reading.wanted, server.read_pools(client))
-            )
-            if problems:
+            of_pools = server.check_pools(reading.wanted, server.read_pools(client))
+            if problems := without_repeats([*reading.problems, *of_pools]):
                 raise refuse(reading.path, problems)
             found = server.read_found(client, reading.wanted)
             changes = compare(reading.wanted, found)

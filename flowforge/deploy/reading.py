@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +27,7 @@ from prefect.utilities.schema_tools.validation import ValidationError as SchemaE
 from pydantic import JsonValue, ValidationError
 
 from flowforge.errors import Refused
-from flowforge.rules.deployment_file import Problem, read_content
+from flowforge.rules.deployment_file import Problem, read_content, without_repeats
 from flowforge.rules.deployments import (
     TAG,
     Deployment,
@@ -73,10 +73,10 @@ def read_deployments(home: Path) -> Reading:
             _check_parameters(entry, flow, problems)
             wanted.append(_describe(home, file, entry, flow, [one for one in schedules if one]))
     problems += _find_clashes(wanted)
-    return Reading(path, tuple(wanted), tuple(problems))
+    return Reading(path, tuple(wanted), tuple(without_repeats(problems)))
 
 
-def refuse(path: Path, problems: tuple[Problem, ...]) -> Refused:
+def refuse(path: Path, problems: Sequence[Problem]) -> Refused:
     """One refusal that names every problem."""
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = "\n".join(f"  - {problem}" for problem in problems)

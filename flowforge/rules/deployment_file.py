@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import JsonValue, ValidationError
+from pydantic import ValidationError
 
+from flowforge.rules.deployment_mending import UNSET, mend
 from flowforge.rules.deployments import (
     ConcurrencyEntry,
     DeploymentEntry,
@@ -25,6 +26,8 @@ from flowforge.rules.values import Value
 _PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 _VARIABLE = re.compile(r"^\$([A-Za-z_][A-Za-z0-9_]*)$")
 _Path = tuple[str | int, ...]
+_MENDINGS = 5
+"""Some rules look only at what is otherwise right, so mending may uncover another break."""
 
 # Keys that Prefect knows and this file must not have, with what to do instead.
 _REFUSED_KEYS: Mapping[str, str] = {
@@ -45,6 +48,7 @@ _HINTS: Mapping[str, str] = {
     "timezone": "Add `timezone: UTC`, or the zone the cron is meant in.",
     "name": "Give it a name: one to 200 characters without / % & < >.",
     "work_pool": "Add `work_pool: {name: ...}`; pools are listed in work_pools/pools.py.",
+    "anchor_date": 'Write it in quotes, for example "2026-01-01T00:00:00Z".',
     "entrypoint": "Write it as path/to/file.py:function, relative to the folder of prefect.yaml.",
 }
 _KNOWN_KEYS: Mapping[str, list[str]] = {
@@ -80,7 +84,8 @@ def read_content(
         variables: Values for `{{ $NAME }}`.
 
     Returns:
-        The file when it could be read, and everything that is wrong with it.
+        The file, and everything that is wrong with it. When there is something, the file is mended
+        and good for nothing but to look for more; `None` when even that is not possible.
     """
     if not isinstance(content, dict):
         return None, [
@@ -96,11 +101,16 @@ def read_content(
         key: value if key == "definitions" else _fill(value, variables, (key,), content, problems)
         for key, value in content.items()
     }
-    try:
-        file = PrefectFile.model_validate(filled)
-    except ValidationError as error:
-        return None, _without_repeats(problems + _explain(error, content))
-    return file, problems + _find_duplicates(file)
+    for _ in range(_MENDINGS):
+        try:
+            file = PrefectFile.model_validate(filled)
+        except ValidationError as error:
+            problems += _explain(error, content)
+            broken = [(one["loc"], one["type"] == "extra_forbidden") for one in error.errors()]
+            filled = mend(filled, broken)
+        else:
+            return file, without_repeats(problems + _find_duplicates(file))
+    return None, without_repeats(problems)
 
 
 def _fill(
@@ -125,7 +135,7 @@ def _fill(
     for match in _PLACEHOLDER.finditer(value):
         if problem := _check_placeholder(match, variables, _locate(path, content)):
             problems.append(problem)
-    return _PLACEHOLDER.sub(lambda match: variables.get(match[1][1:]) or "unset", value)
+    return _PLACEHOLDER.sub(lambda match: variables.get(match[1][1:]) or UNSET, value)
 
 
 def _check_placeholder(
@@ -239,9 +249,16 @@ def _find_duplicates(file: PrefectFile) -> list[Problem]:
     return problems
 
 
-def _without_repeats(problems: Sequence[Problem]) -> list[Problem]:
-    kept: dict[JsonValue, Problem] = {}
+def without_repeats(problems: Sequence[Problem]) -> list[Problem]:
+    """Leave out what only follows from another problem: the same place, around it or inside it."""
+    kept: list[Problem] = []
     for problem in problems:
-        # One wrong value may break several rules; the first says it.
-        kept.setdefault(f"{problem.entry}\n{problem.field}", problem)
-    return list(kept.values())
+        if not any(_is_around(one, problem) or _is_around(problem, one) for one in kept):
+            kept.append(problem)
+    return kept
+
+
+def _is_around(outer: Problem, inner: Problem) -> bool:
+    if outer.entry != inner.entry:
+        return False
+    return outer.field in ("the entry", inner.field) or inner.field.startswith(f"{outer.field}.")
