@@ -9,7 +9,7 @@ browser's own word on how near that page is (`Sec-Fetch-Site`). Programs send no
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -153,9 +153,12 @@ def _has_port(entry: str) -> bool:
 class Guard:
     """Refuses before anything behind it sees the request, websockets included."""
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
+    def __init__(
+        self, app: ASGIApp, door: Door, on_refusal: Callable[[Refusal], None] | None = None
+    ) -> None:
         self.app = app
         self.door = door
+        self.on_refusal = on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer why not."""
@@ -165,7 +168,10 @@ class Guard:
         refused = refusal(_read(scope), self.door)
         if refused is None:
             await self.app(scope, receive, _protected(send))
-        elif scope["type"] == "websocket":
+            return
+        if self.on_refusal is not None:
+            self.on_refusal(refused)
+        if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
         else:
             await _answer(refused, _protected(send))

@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flowforge.rules.backups import Copy
+from flowforge.server.guard import Refusal
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -65,6 +66,10 @@ class Meters:
             registry=self.registry,
         )
         build.labels(version, prefect, platform.python_version()).set(1)
+
+    def note_refusal(self, refused: Refusal) -> None:
+        """Count a request of a foreign host or origin."""
+        self.refused.labels(str(refused.status)).inc()
 
     def watch_readiness(self, is_ready: Callable[[], bool]) -> None:
         """Show whether the server takes writes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -11,20 +12,25 @@ from typing import Any
 
 import prefect
 import sqlalchemy as sa
+from alembic.util import CommandError
+from fastapi import FastAPI
 from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
 
 from flowforge import ledger
-from flowforge.errors import FlowForgeError, Unavailable
+from flowforge.errors import FlowForgeError, Refused, Unavailable
 from flowforge.server import answers, environment, guard, shell
 from flowforge.server.block_types import register_block_types
 from flowforge.server.counting import count_jobs
 from flowforge.server.metrics import Meters
+from flowforge.server.outages import Patient, keep_brief
 from flowforge.server.prober import Prober, open_database
 from flowforge.server.serving import serve
 from flowforge.server.sockets import Sockets
 from flowforge.server.watch import Watch
 from flowforge.settings import Settings
+
+_CHECK = "Check that the PostgreSQL of DATABASE_URL runs, then start the server again."
 
 log = logging.getLogger("flowforge.server")
 
@@ -55,17 +61,18 @@ async def open_platform(
     )
     door = guard.open_door(taken.ports, settings.allowed_hosts, settings.public_api_url)
     application = create_app(ephemeral=False, final=True)
+    keep_brief()
     public = shell.guarded(
-        shell.Shell(application, own, prober, settings.public_api_url), meters, door
+        shell.Shell(Patient(application), own, prober, settings.public_api_url), meters, door
     )
     await prober.probe()
     if prober.reason is not None:
         await prober.engine.dispose()
         raise Unavailable(
             f"Prefect's database does not take writes: {prober.reason}",
-            hint="Check that the PostgreSQL of DATABASE_URL runs, then start the server again.",
+            hint=_CHECK,
         )
-    async with application.router.lifespan_context(application):
+    async with _prefect_running(application):
         yield serve(
             [
                 (public, taken.api),
@@ -76,15 +83,51 @@ async def open_platform(
                 prober.run(),
                 watch.run(),
                 count_jobs(meters),
-                _once(register_block_types(prefect.__version__)),
+                register_block_types(prefect.__version__),
+                _watch_services(),
             ],
         )
 
 
-async def _once(work: Coroutine[Any, Any, None]) -> None:
-    """Do something beside the server, then wait, since a companion that ends stops the server."""
-    await work
-    await asyncio.Event().wait()
+@asynccontextmanager
+async def _prefect_running(application: FastAPI) -> AsyncIterator[None]:
+    lifespan = application.router.lifespan_context(application)
+    try:
+        await lifespan.__aenter__()
+    except CommandError as error:
+        raise Refused(
+            f"Prefect {prefect.__version__} cannot use this database: {error}.",
+            hint="It was used by another version of Prefect; start that version, or name another "
+            "database in DATABASE_URL.",
+        ) from error
+    except (OSError, sa.exc.SQLAlchemyError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Unavailable(f"Prefect could not prepare its database: {said}", hint=_CHECK) from error
+    try:
+        yield
+    finally:
+        # Prefect asserts on its way out that each service once started; one that failed did not.
+        with contextlib.suppress(AssertionError):
+            await lifespan.__aexit__(None, None, None)
+
+
+async def _watch_services() -> None:
+    """End the server when one of Prefect's services ended: it would not come back by itself."""
+    services = [task for task in asyncio.all_tasks() if _is_service(task)]
+    done, _ = await asyncio.wait(services, return_when=asyncio.FIRST_COMPLETED)
+    names = ", ".join(sorted(_qualified_name(task) for task in done))
+    raise Unavailable(
+        f"A service of Prefect's server ended: {names}.",
+        hint="Start the server again; its log says what the service ran into.",
+    )
+
+
+def _is_service(task: asyncio.Task[Any]) -> bool:
+    return _qualified_name(task).endswith(".start") and not task.done()
+
+
+def _qualified_name(task: asyncio.Task[Any]) -> str:
+    return str(getattr(task.get_coro(), "__qualname__", ""))
 
 
 async def _open_ledger(settings: Settings) -> sa.Engine | None:

@@ -72,7 +72,7 @@ class Shell:
 
 def guarded(app: ASGIApp, meters: Meters, door: Door) -> ASGIApp:
     """Time every request and refuse the foreign ones."""
-    return Timed(Guard(app, door), meters)
+    return Timed(Guard(app, door, meters.note_refusal), meters)
 
 
 def metrics_app(meters: Meters, door: Door) -> ASGIApp:
@@ -89,7 +89,7 @@ def metrics_app(meters: Meters, door: Door) -> ASGIApp:
             response = Response("Only GET /metrics is answered here.\n", 404)
         await response(scope, receive, send)
 
-    return Guard(answer, door)
+    return Guard(answer, door, meters.note_refusal)
 
 
 def _rewriting(send: Send, api_url: str) -> Callable[[Message], Awaitable[None]]:
