@@ -36,7 +36,7 @@ def untrue_commands(text: str) -> list[str]:
     untrue = set()
     for line in code_of(text):
         for part in re.split(r"\s(?:\||&&|;)\s|;\s|\$\(", line.split(" #")[0]):
-            said = re.fullmatch(r"(?:\S*/)?flowforge(?: (.+))?", part.strip())
+            said = re.fullmatch(r"(?:\S*/)?flowforge(?: (\S.*))?", part.strip())
             words = shlex.split(said[1]) if said and said[1] else []
             if not _is_understood(words):
                 untrue.add(" ".join(words))
@@ -117,6 +117,7 @@ def test_a_make_word_that_does_not_exist_is_named(text: str, untrue: list[str]) 
         ("`flowforge backup run shop --fast`", ["backup run shop --fast"]),
         ("`flowforge recover`", ["recover"]),
         ("The flowforge command is not set as code here.", []),
+        ("```\nflowforge    a drawing of the floors\n```", []),
     ],
 )
 def test_a_command_that_does_not_exist_is_named(text: str, untrue: list[str]) -> None:
