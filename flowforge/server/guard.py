@@ -35,6 +35,9 @@ class Door:
     hosts: frozenset[str]
     """`host:port` or, where the port is the scheme's own, `host`; lower case."""
 
+    ports: frozenset[int]
+    """The ports that are listened on."""
+
     public_origins: frozenset[str] = frozenset()
     """Origins of a proxy that people reach this server through, with their scheme."""
 
@@ -80,7 +83,7 @@ def open_door(ports: Iterable[int], allowed_hosts: str = "", public_url: str | N
         parts = urlsplit(public_url.lower())
         hosts.add(parts.netloc.rpartition("@")[2])
         origins.add(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
-    return Door(frozenset(hosts), frozenset(origins))
+    return Door(frozenset(hosts), frozenset(ports), frozenset(origins))
 
 
 def refusal(asked: Asked, door: Door) -> Refusal | None:
@@ -114,11 +117,14 @@ def _is_own_host(host: str, reached: str | None, door: Door) -> bool:
     if host in door.hosts:
         return True
     # Probes and scrapers ask for the very address they connect to. No foreign page can have it.
+    name, _, port = host.rpartition(":")
+    if reached is None or port not in {str(own) for own in door.ports}:
+        return False
     try:
-        literal = ip_address((urlsplit(f"//{host}").hostname or "").partition("%")[0])
-        return reached is not None and literal == ip_address(reached.partition("%")[0])
+        literal = ip_address(name.removeprefix("[").removesuffix("]"))
     except ValueError:
         return False
+    return not literal.is_loopback and literal == ip_address(reached.partition("%")[0])
 
 
 def _is_own_origin(origin: str, asked: Asked, door: Door) -> bool:

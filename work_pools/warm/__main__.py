@@ -43,17 +43,23 @@ def serve(path: Path) -> Place:
     while os.getppid() == owner:
         try:
             launcher, _ = listener.accept()
-            place = read_request(launcher)
+            launcher.settimeout(5)
+            with launcher.makefile("rb") as stream:
+                request = stream.read(int.from_bytes(stream.read(8), "big"))
+            folder, umask, *pairs = request.split(b"\0")
+            variables = dict(pair.split(b"=", 1) for pair in pairs)
             for file in files:
                 if not file.exists() or file.stat().st_ctime_ns >= began_ns:
                     launcher.sendall(f"{file} changed".encode()[:200])
                     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-            if {n: v for n, v in place[2].items() if n.startswith(START_VARIABLES)} != started_with:
+            if {
+                n: v for n, v in variables.items() if n.startswith(START_VARIABLES)
+            } != started_with:
                 launcher.sendall(b"it wants an interpreter with other variables")
             elif os.fork() == 0:
                 listener.close()
                 keep(launcher)
-                return place
+                return folder, int(umask), variables
             launcher.close()
         except (OSError, ValueError):  # nobody asked, or whoever did has left
             continue
@@ -71,15 +77,6 @@ def listen(path: Path) -> socket.socket:
     listener.listen(64)
     listener.settimeout(1)  # how often to look for the owner
     return listener
-
-
-def read_request(launcher: socket.socket) -> Place:
-    """Take a launcher's place."""
-    launcher.settimeout(5)
-    with launcher.makefile("rb") as stream:
-        body = stream.read(int.from_bytes(stream.read(8), "big"))
-    folder, umask, *variables = body.split(b"\0")
-    return folder, int(umask), dict(item.split(b"=", 1) for item in variables)
 
 
 def keep(launcher: socket.socket) -> None:
@@ -115,6 +112,7 @@ def follow(run: int, launcher: socket.socket, woken: socket.socket, streams: lis
     """Pass signals on to the run and report how it ended; kill it when its launcher leaves."""
     for stream in streams:
         os.close(stream)
+    launcher.sendall(run.to_bytes(4, "big"))
     ended = status = 0
     while not ended:
         ready, _, _ = select.select([launcher, woken], [], [])
@@ -146,6 +144,6 @@ def enter(folder: bytes, umask: int, variables: dict[bytes, bytes]) -> None:
 
 
 if __name__ == "__main__":
-    enter(*serve(Path(sys.argv[1])))
+    enter(*serve(Path(sys.argv[1]).absolute()))
     # Only runs come here. They end from here as any program does: traceback, exit handlers, flush.
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

@@ -3,6 +3,7 @@
 Signals are passed on, and this process ends as the run ends. Without a server it is the stock run.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -21,9 +22,8 @@ def main(path: str) -> None:
         sys.stderr.write(f"FlowForge starts this run cold: {error.strerror or error} ({path})\n")
         signal.pthread_sigmask(signal.SIG_UNBLOCK, RELAYED)
         os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])
-    for number in RELAYED:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda number, _: keeper.sendall(bytes([number])))
+    for number in (n for n in RELAYED if signal.getsignal(n) != signal.SIG_IGN):
+        signal.signal(number, lambda number, _: keeper.sendall(bytes([number])))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, RELAYED)
     status = follow(keeper)
     if not os.WIFSIGNALED(status):
@@ -57,16 +57,22 @@ def ask(path: str) -> socket.socket:
 def follow(keeper: socket.socket) -> int:
     """Wait for the run and return its wait status; when the worker is gone, end the run."""
     worker, patience_seconds = os.getppid(), 0.5
+    run = int.from_bytes(keeper.recv(4), "big")
     while True:
         keeper.settimeout(patience_seconds)
         try:
-            return int.from_bytes(keeper.recv(4) or bytes([signal.SIGKILL]), "big")
+            if status := keeper.recv(4):
+                return int.from_bytes(status, "big")
+            break  # the keeper was killed
         except OSError:  # no news, or a signal came when the run had just ended
             if patience_seconds == ORPHAN_SECONDS:
-                return signal.SIGKILL  # and the keeper kills the run
+                break
             if os.getppid() != worker:
                 keeper.sendall(bytes([signal.SIGTERM]))  # the run reports that it crashed
                 patience_seconds = ORPHAN_SECONDS
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(run or os.getpid(), signal.SIGKILL)
+    return signal.SIGKILL
 
 
 if __name__ == "__main__":

@@ -69,8 +69,9 @@ UNION ALL
 SELECT format('policy %I on %s', p.polname, r.name),
        concat_ws(E'\n', p.polcmd, p.polpermissive, pg_get_expr(p.polqual, p.polrelid),
                  pg_get_expr(p.polwithcheck, p.polrelid),
-                 (SELECT string_agg(CASE WHEN o = 0 THEN 'public' ELSE pg_get_userbyid(o) END, ',' ORDER BY 1)
-                    FROM unnest(p.polroles) o))
+                 (SELECT string_agg(role, ',' ORDER BY role COLLATE "C")
+                    FROM (SELECT CASE WHEN o = 0 THEN 'public' ELSE pg_get_userbyid(o)::text END AS role
+                            FROM unnest(p.polroles) o) every))
   FROM pg_policy p JOIN relations r ON r.oid = p.polrelid
 UNION ALL
 SELECT format('statistics %I.%I', n.nspname, s.stxname), pg_get_statisticsobjdef(s.oid)
@@ -92,9 +93,11 @@ SELECT format('schema %I', nspname), '' FROM namespaces
 UNION ALL
 SELECT format('privileges on %s', p.what),
        concat_ws(E'\n', pg_get_userbyid(p.owner),
-                 (SELECT string_agg(format('%s %s %s', CASE WHEN x.grantee = 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) END,
-                                           x.privilege_type, x.is_grantable), ',' ORDER BY 1)
-                    FROM (SELECT DISTINCT grantee, privilege_type, is_grantable FROM aclexplode(p.acl)) x))
+                 (SELECT string_agg(granted, ',' ORDER BY granted COLLATE "C")
+                    FROM (SELECT DISTINCT format('%s %s %s', CASE WHEN x.grantee = 0 THEN 'public'
+                                                                  ELSE pg_get_userbyid(x.grantee) END,
+                                                 x.privilege_type, x.is_grantable) AS granted
+                            FROM aclexplode(p.acl) x) every))
   FROM privileges p
 UNION ALL
 SELECT format('comment on %s %s', i.type, i.identity), d.description

@@ -127,3 +127,14 @@ SELECT lo_from_bytea(4712, '');
 SELECT lo_from_bytea(4713, 'short');
 COMMENT ON LARGE OBJECT 4713 IS 'COPY public.empty (id) FROM stdin;
 ';
+
+DO $$ BEGIN
+  CREATE ROLE zoe; CREATE ROLE adam; CREATE ROLE "Odd role";
+EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+ALTER TABLE parent OWNER TO zoe;
+GRANT SELECT, INSERT ON parent TO adam WITH GRANT OPTION;
+GRANT SELECT (id) ON ring_a TO "Odd role";
+REVOKE ALL ON ring_b FROM public;
+GRANT ALL ON ring_b TO zoe, adam, "Odd role", public;
+CREATE POLICY theirs ON parent FOR SELECT TO zoe, adam, "Odd role" USING (id > 1);
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO adam;
