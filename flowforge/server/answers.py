@@ -152,9 +152,10 @@ def create_app(
             )
         return OneOperation(operation=found)
 
-    @app.get("/copies/{rest:path}")
-    def one_copy(request: Request) -> OneCopy:
-        server, database, name = _parts_of_copy(request)
+    # The shell hands paths on as they were sent: a database may be called `a/b` or hold a newline.
+    @app.get("/copies/{server}/{database}/{name}")
+    def one_copy(server: str, database: str, name: str) -> OneCopy:
+        server, database, name = unquote(server), unquote(database), unquote(name)
         engine = read()
         found = [c for c in queries.list_copies(engine, server, database) if c.name == name]
         if not found:
@@ -167,19 +168,6 @@ def create_app(
         return OneCopy(copy_=found[0], proofs=proofs)
 
     return app
-
-
-def _parts_of_copy(request: Request) -> tuple[str, str, str]:
-    """Read the three names from the path as it was sent: a database may be called `a/b`."""
-    raw = request.scope.get("raw_path") or request.scope["path"].encode()
-    parts = raw.decode("ascii").partition("?")[0].partition("/copies/")[2].split("/")
-    if len(parts) != 3:
-        raise NotThere(
-            "That is not the address of a copy.",
-            hint="Ask for /ff/v1/copies/SERVER/DATABASE/NAME, each part percent-encoded.",
-        )
-    server, database, name = (unquote(part) for part in parts)
-    return server, database, name
 
 
 def _database(copy: Copy) -> DatabaseStatus:

@@ -145,7 +145,7 @@ class Timed:
 
 def route_of(scope: Scope) -> str:
     """The template of the route that answered, for example `/api/flow_runs/{id}`."""
-    template = getattr(scope.get("route"), "path", None)
+    template = getattr(scope.get("route"), "path_format", None)
     if isinstance(template, str):
         return str(scope.get("root_path", "")) + template
     path = scope["path"]

@@ -46,6 +46,7 @@ class Shell:
             await self.prefect(asked, receive, _rewriting(send, self._api_url(scope)))
         elif path == "/ff/v1" or path.startswith("/ff/v1/"):
             scope["root_path"] = "/ff/v1"
+            scope["path"] = scope["raw_path"].decode("ascii")
             await self.own(scope, receive, send)
         else:
             await self.prefect(scope, receive, send)

@@ -20,7 +20,7 @@ from flowforge.errors import FlowForgeError
 from flowforge.ledger import queries
 from flowforge.rules.backups import Copy
 
-INTERVAL_SECONDS = 15.0
+INTERVAL_SECONDS = 5.0
 EVENT = "flowforge.backup.stale"
 _NAMESPACE = uuid.UUID("6f0c5a52-1a5e-4a0f-9f57-5a1e0b9c7d10")
 _EMIT_TIMEOUT_SECONDS = 10.0

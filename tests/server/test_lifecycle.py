@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from websockets.sync.client import connect
+
+from tests.server import running
+from tests.server.running import Switchable, wait_for
+
+
+def test_a_taken_port_is_refused_by_name_before_anything_slow(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        api, ui = running.free_ports(2)
+        started = time.monotonic()
+        server = running.start(tmp_path, None, ports=[api, port, ui])
+        assert server.process.wait(timeout=60) == 3
+    said = server.log.read_text()
+    assert f"Port {port} " in said
+    assert "FLOWFORGE_UI_PORT" in said
+    assert "Traceback" not in said
+    assert time.monotonic() - started < 30
+    server.client.close()
+
+
+def test_a_database_that_is_away_at_the_start_is_said_without_its_password(tmp_path: Path) -> None:
+    server = running.start(tmp_path, "postgresql://someone:s3cret@127.0.0.1:1/prefect")
+    assert server.process.wait(timeout=120) == 1
+    said = server.log.read_text()
+    assert "DATABASE_URL" in said
+    assert "s3cret" not in said
+    assert "Traceback" not in said
+    server.client.close()
+
+
+def test_an_outage_of_the_database_is_sat_out(tmp_path: Path, switchable: Switchable) -> None:
+    url = running.url_of(switchable.cluster.address("switchable"))
+    with running.running(tmp_path, url) as server:
+        _it_goes_and_comes_back(server, switchable)
+        _it_freezes(server, switchable)
+        with connect(f"ws://127.0.0.1:{server.api_port}/api/events/in"):
+            started = time.monotonic()
+            assert server.stop() == 0
+        assert time.monotonic() - started < 8
+        said = server.log.read_text()
+    assert "Traceback" not in said
+    assert len(said.splitlines()) < 60, said
+
+
+def _it_goes_and_comes_back(server: running.Running, postgres: Switchable) -> None:
+    postgres.off()
+    wait_for(lambda: server.readiness()[0] == 503, 30, "saying that it is not ready")
+    code, facts = server.readiness()
+    assert code == 503
+    assert facts["reason"]
+    assert "DATABASE_URL" in str(facts["hint"])
+    assert server.get(f"{server.api}/health").status_code == 200
+    assert server.metric("flowforge_ready") == 0
+    waiting = server.post("/flows/filter")
+    assert waiting.status_code == 503
+    assert waiting.headers["prefect-maintenance"] == "true"
+    ledger = server.get(f"{server.api}/ff/v1/copies")
+    assert ledger.status_code == 503
+    assert ledger.json()["error"]["kind"] == "unavailable"
+    postgres.on()
+    wait_for(lambda: server.readiness()[0] == 200, 30, "being ready again")
+    assert server.post("/flows/filter").status_code == 200
+    assert server.get(f"{server.api}/ff/v1/copies").status_code == 200
+
+
+def _it_freezes(server: running.Running, postgres: Switchable) -> None:
+    postgres.signal(signal.SIGSTOP)
+    try:
+        wait_for(lambda: server.readiness()[0] == 503, 30, "seeing that no write ends")
+        assert server.readiness()[1]["reason"]
+    finally:
+        postgres.signal(signal.SIGCONT)
+    wait_for(lambda: server.readiness()[0] == 200, 30, "being ready again")
+
+
+def test_it_stops_in_seconds_although_the_database_never_answers(
+    tmp_path: Path, switchable: Switchable
+) -> None:
+    url = running.url_of(switchable.cluster.address("switchable"))
+    with running.running(tmp_path, url) as server:
+        postgres_was_frozen = time.monotonic()
+        switchable.signal(signal.SIGSTOP)
+        try:
+            wait_for(lambda: server.readiness()[0] == 503, 30, "seeing that no write ends")
+            started = time.monotonic()
+            assert server.stop() == 0
+        finally:
+            switchable.signal(signal.SIGCONT)
+        assert time.monotonic() - started < 9
+        assert started > postgres_was_frozen
+
+
+@pytest.mark.slow
+def test_without_a_database_it_runs_on_sqlite_and_says_so(tmp_path: Path) -> None:
+    with running.running(tmp_path, None) as server:
+        assert server.post("/flows/filter").json() == []
+        assert server.get(f"{server.api}/ff/v1/status").json()["databases"] == []
+        refused = server.get(f"{server.api}/ff/v1/copies").json()["error"]
+        assert "FLOWFORGE_LEDGER_URL" in refused["hint"]
+        assert "SQLite" in server.log.read_text()
+        assert server.stop() == 0
+
+
+def test_it_listens_on_loopback_only(server: running.Running) -> None:
+    listening = {
+        c.laddr
+        for c in psutil.Process(server.process.pid).net_connections("inet")
+        if c.status == psutil.CONN_LISTEN
+    }
+    ports = (server.api_port, server.ui_port, server.metrics_port)
+    assert listening == {("127.0.0.1", port) for port in ports}
+
+
+def test_no_secret_and_no_address_is_in_its_arguments(server: running.Running) -> None:
+    command = Path(f"/proc/{server.process.pid}/cmdline").read_bytes()
+    assert b"postgresql" not in command
+    assert os.fsencode("flowforge.server") in command
