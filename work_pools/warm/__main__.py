@@ -37,7 +37,7 @@ def serve(path: Path) -> Place:
     if sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) > 1:
         sys.exit("A library started a thread, which no fork can copy. Runs will start cold.")
     files = {Path(file) for m in [*sys.modules.values()] if (file := vars(m).get("__file__"))}
-    started_with = {n: v for n, v in os.environb.items() if n.startswith(START_VARIABLES)}
+    started_with = {b"%b=%b" % v for v in os.environb.items() if v[0].startswith(START_VARIABLES)}
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers report to launchers, not to us
     while os.getppid() == owner:
@@ -47,19 +47,16 @@ def serve(path: Path) -> Place:
             with launcher.makefile("rb") as stream:
                 request = stream.read(int.from_bytes(stream.read(8), "big"))
             folder, umask, *pairs = request.split(b"\0")
-            variables = dict(pair.split(b"=", 1) for pair in pairs)
             for file in files:
                 if not file.exists() or file.stat().st_ctime_ns >= began_ns:
                     launcher.sendall(f"{file} changed".encode()[:200])
                     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-            if {
-                n: v for n, v in variables.items() if n.startswith(START_VARIABLES)
-            } != started_with:
+            if {pair for pair in pairs if pair.startswith(START_VARIABLES)} != started_with:
                 launcher.sendall(b"it wants an interpreter with other variables")
             elif os.fork() == 0:
                 listener.close()
                 keep(launcher)
-                return folder, int(umask), variables
+                return folder, int(umask), dict(pair.split(b"=", 1) for pair in pairs)
             launcher.close()
         except (OSError, ValueError):  # nobody asked, or whoever did has left
             continue
