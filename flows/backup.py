@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flowforge.errors import Refused
-from flowforge.rules import backups, reports, retention
+from flowforge.rules import backups, proving, reports, retention
 from tasks import ledger, postgres, report, storage
 
 
@@ -23,7 +23,7 @@ def backup_postgres(
     database: str | None = None,
     store: str = "backups",
     retention_policy: retention.Retention = retention.STANDARD,
-    proof_policy: backups.ProofPolicy = backups.STANDARD_PROOF,
+    proof_policy: proving.ProofPolicy = proving.STANDARD_PROOF,
 ) -> State | backups.Copy:
     """Back up one database and prove the copy row for row.
 
@@ -39,7 +39,6 @@ def backup_postgres(
         Unavailable: The server or the store did not answer; nothing was kept of this try.
         Damaged: The copy is not what was dumped; it is marked so, and nothing was deleted.
     """
-    log = get_run_logger()
     with ledger.recording("backup") as record:
         database = postgres.database_of(server, database)
 
@@ -48,45 +47,33 @@ def backup_postgres(
 
         # Prove it: first what the store holds, then what it becomes when restored.
         read_back = storage.read_back(manifest, store)
-        proof = None
-        if proof_policy.restore and manifest.database.size_bytes <= proof_policy.largest_bytes:
-            proof = postgres.prove(manifest, store, proof_policy)
+        proof = postgres.prove_within(manifest, store, proof_policy)
+        if proof:
             storage.keep_proof(manifest, proof, store)
             storage.check_proof(proof)
 
         # Only a proven copy may push out older ones.
-        remarks = []
-        forgotten: list[str] = []
         try:
-            forgotten = storage.forget_expired(server, database, store, retention_policy)
+            forgotten, remarks = (
+                storage.forget_expired(server, database, store, retention_policy),
+                [],
+            )
         except Refused as refusal:
-            remarks.append(f"no copy was forgotten: {refusal}")
-            log.warning("no copy was forgotten: %s", refusal)
+            forgotten, remarks = [], [f"no copy was forgotten: {refusal}"]
 
         # Tell people.
         copies = storage.list_copies(server, database, store)
-        proofs = [p for p in (read_back, proof) if p]
-        ledger.note_copies(server, database, copies, {manifest.name: proofs})
         copy = storage.choose_copy(copies, manifest.name, server=server, database=database)
-        record.evidence = reports.backup_evidence(manifest, proofs[-1])
-        record.facts = {
-            "copy": copy.model_dump(mode="json"),
-            "proof": proofs[-1].model_dump(mode="json"),
-            "forgotten": list(forgotten),
-        }
+        proofs = [made for made in (read_back, proof) if made]
+        ledger.note_copies(server, database, copies, {copy.name: proofs})
+        said = reports.backup_evidence(manifest, proofs[-1])
+        record.done(said, copy=copy, proof=proofs[-1], forgotten=forgotten)
         report.publish(
             f"backup {server} {database}",
             reports.backup_report(
-                manifest,
-                read_back,
-                proof,
-                store=store,
-                forgotten=forgotten,
-                kept=len(copies),
-                remarks=remarks,
-                now=datetime.now(UTC),
+                manifest, read_back, proof, copies, forgotten, remarks, now=datetime.now(UTC)
             ),
-            record.evidence,
+            said,
         )
         return copy
     return Completed(name="Skipped", message=record.evidence)

@@ -6,7 +6,6 @@ transaction; the one that was live is kept, and one more run of this flow puts i
 
 from __future__ import annotations
 
-import time
 from typing import Literal
 
 from prefect import flow
@@ -60,25 +59,18 @@ def restore_postgres(
         manifest = storage.load_manifest(chosen)
         estimate = restores.estimate(storage.load_proofs(chosen))
         plan = postgres.plan_restore(chosen, manifest, to_server, to_database, estimate)
-        record.facts = {"plan": plan.model_dump(mode="json"), "plan_hash": plan.digest}
-        record.evidence = f"plan {plan.digest}: {plan.copy_name} to {to_server}/{to_database}"
+        record.done(restores.intent(plan), plan=plan, plan_hash=plan.digest)
         if action == "plan":
             report.publish(subject, reports.plan_report(plan), record.evidence)
             return plan
 
-        clock = time.monotonic()
         done = postgres.apply_restore(plan, manifest, plan_hash)
-        record.evidence = restores.evidence(plan, done.compared, done.kept_as)
-        record.facts |= {
-            "restore_id": done.restore_id,
-            "database": done.database,
-            "kept_as": done.kept_as,
-        }
-        report.publish(
-            subject,
-            reports.restored_report(plan, done.compared, seconds=time.monotonic() - clock),
-            record.evidence,
+        record.done(
+            restores.evidence(plan, done.compared, done.kept_as),
+            **postgres.facts_of(done),
         )
+        text = reports.restored_report(plan, done.compared, seconds=done.seconds)
+        report.publish(subject, text, record.evidence)
         return plan
     return Completed(name="Skipped", message=record.evidence)
 
@@ -88,7 +80,9 @@ def _undo(record: ledger.Recorder, server: str, database: str, restore_id: str |
         raise Refused(
             "No restore was named.", hint="Give its id as plan_hash; the restore's report shows it."
         )
-    done = postgres.undo_restore(server, database, restore_id)
-    record.evidence = f"{database} is again what it was before; the restored one is {done.kept_as}"
-    record.facts = {"restore_id": restore_id, "database": database, "kept_as": done.kept_as}
+    undone = postgres.undo_restore(server, database, restore_id)
+    record.done(
+        f"{database} is again what it was before; the restored one is {undone.kept_as}",
+        **postgres.facts_of(undone),
+    )
     return Completed(message=record.evidence)

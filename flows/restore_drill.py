@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flowforge.rules import backups, drills, reports
+from flowforge.rules import backups, drills, proving, reports
 from tasks import ledger, postgres, report, storage
 
 
@@ -20,7 +20,7 @@ def restore_drill(
     database: str | None = None,
     copy: str | None = None,
     store: str = "backups",
-    proof_policy: backups.ProofPolicy = backups.DRILL_PROOF,
+    proof_policy: proving.ProofPolicy = proving.DRILL_PROOF,
 ) -> State | backups.Proof:
     """Bring a stored copy back to life on a scratch server and compare it row for row.
 
@@ -50,11 +50,7 @@ def restore_drill(
 
         copies = storage.list_copies(server, database, store)
         ledger.note_copies(server, database, copies, {chosen.name: [proof]})
-        record.evidence = f"{chosen.name}: {proof.summary()}"
-        record.facts = {
-            "copy": chosen.model_dump(mode="json"),
-            "proof": proof.model_dump(mode="json"),
-        }
+        record.done(f"{chosen.name}: {proof.summary()}", copy=chosen, proof=proof)
         report.publish(
             f"drill {server} {database}", reports.drill_report(chosen, proof), record.evidence
         )

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 
 from prefect import get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
+from pydantic_core import to_jsonable_python
 from sqlalchemy import Engine
 
 from flowforge import ledger
@@ -32,6 +33,13 @@ class Recorder:
     evidence: str = ""
     facts: dict[str, JsonValue] = field(default_factory=dict)
     outcome: str = "done"
+
+    def done(self, evidence: str, **facts: object) -> None:
+        """Say in one line what was achieved, and keep the values behind it."""
+        self.evidence = evidence
+        self.facts |= TypeAdapter(dict[str, JsonValue]).validate_python(
+            to_jsonable_python(facts, by_alias=True)
+        )
 
 
 @contextmanager

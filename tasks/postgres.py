@@ -13,7 +13,8 @@ from blocks import lookup
 from flowforge.engines.backup import dump, proof, restore
 from flowforge.engines.backup.store import open_store
 from flowforge.rules import names
-from flowforge.rules.backups import Copy, Manifest, Proof, ProofPolicy, RunFacts
+from flowforge.rules.backups import Copy, Manifest, Proof, RunFacts
+from flowforge.rules.proving import ProofPolicy
 from flowforge.rules.restores import RestorePlan
 from tasks import retrying
 
@@ -67,6 +68,13 @@ def prove(manifest: Manifest, store: str, policy: ProofPolicy) -> Proof:
     return proven
 
 
+def prove_within(manifest: Manifest, store: str, policy: ProofPolicy) -> Proof | None:
+    """Prove a new copy if the policy wants that now; a database too large is left to the drill."""
+    if policy.restore and manifest.database.size_bytes <= policy.largest_bytes:
+        return prove(manifest, store, policy)
+    return None
+
+
 @task(
     task_run_name="plan to restore {copy.name} to {server}/{database}",
     cache_policy=NO_CACHE,
@@ -105,6 +113,16 @@ def apply_restore(plan: RestorePlan, manifest: Manifest, agreed: str | None) -> 
 def undo_restore(server: str, database: str, restore_id: str) -> restore.Restoration:
     """Put the database back that was live before a restore."""
     return restore.undo(lookup.find_server(server), database, restore_id)
+
+
+def facts_of(done: restore.Restoration) -> dict[str, object]:
+    """What the ledger keeps of a restore."""
+    return {
+        "restore_id": done.restore_id,
+        "database": done.database,
+        "kept_as": done.kept_as,
+        "compared": done.compared,
+    }
 
 
 def _run_facts() -> RunFacts:

@@ -72,6 +72,11 @@ def choose_copy(copies: Sequence[Copy], wanted: str, *, server: str, database: s
     """
     named = {copy.name: copy for copy in copies}
     found = catalogue.newest_copy(copies) if wanted == "latest" else named.get(wanted)
+    if found is None and copies and wanted == "latest":
+        raise Refused(
+            f"Every copy of {database!r} on {server} failed its last examination.",
+            hint=f"Take a new one: `flowforge backup run {server}`.",
+        )
     if found is None:
         raise Refused(
             f"There is no copy {wanted} of {database!r} on {server}.",

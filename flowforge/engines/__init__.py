@@ -1,1 +1,1 @@
-"""Machines that do the heavy work and know nothing of Prefect, so each also runs in an emergency."""
+"""Machines that do the heavy work and know nothing of Prefect: each also runs in an emergency."""

@@ -1,4 +1,4 @@
-"""What a backup is: the manifest that makes a copy exist, the proofs beside it, the catalogue entry.
+"""What a backup is: the manifest that makes a copy exist, its proofs, its catalogue entry.
 
 The manifest is written last and never edited, so a copy exists exactly when its manifest does.
 Proofs are appended next to it. Everything else that speaks of copies, the ledger included, can be
@@ -139,7 +139,7 @@ class Manifest(Value):
     extensions: dict[str, str] = Field(default_factory=dict)
     roles_needed: tuple[str, ...] = ()
     definitions: dict[str, str] = Field(
-        description="what exists (`table public.orders`, `index ...`) and a digest of its definition"
+        description="what exists (`table public.orders`) and a digest of its definition"
     )
     schema_sha256: str
     tables: tuple[TableFacts, ...]
@@ -171,7 +171,7 @@ def read_manifest(text: bytes) -> Manifest:
     except ValueError as error:
         raise Refused(
             "A stored manifest cannot be read by this FlowForge.",
-            hint="Upgrade FlowForge, or look at the file: it was written by another version or altered.",
+            hint="Upgrade FlowForge, or look at the file: another version wrote it, or somebody.",
         ) from error
 
 
@@ -215,26 +215,6 @@ class Proof(Value):
         if self.cause:
             text += f" ({self.cause})"
         return text
-
-
-class ProofPolicy(Value):
-    """How far a new copy is proven before the backup says it is done."""
-
-    restore: bool = Field(
-        default=True, description="restore the copy on a scratch server and compare it (L3)"
-    )
-    budget_seconds: float = Field(
-        default=600, ge=0, description="seconds for hashing restored tables; the rest is counted"
-    )
-    largest_bytes: int = Field(
-        default=20 * 1024**3,
-        gt=0,
-        description="leave larger databases to the weekly drill, which has more time",
-    )
-
-
-STANDARD_PROOF = ProofPolicy()
-DRILL_PROOF = ProofPolicy(budget_seconds=4 * 3600, largest_bytes=1024**5)
 
 
 class Copy(Value):

@@ -85,8 +85,9 @@ def check_copy_name(name: str) -> str:
         Refused: It does not read `backup-YYYYmmdd-HHMMSS`.
     """
     if not _COPY_NAME.match(name):
+        shown = "That" if looks_like_secret(name) else repr(name)
         raise Refused(
-            f"{name!r} is not the name of a copy.",
+            f"{shown} is not the name of a copy.",
             hint="Copies read backup-YYYYmmdd-HHMMSS; `flowforge backup list` shows them.",
         )
     return name
@@ -122,7 +123,8 @@ def proofs_prefix(server: str, database: str, name: str) -> str:
 
 def proof_key(server: str, database: str, name: str, at: datetime, level: int) -> str:
     """Where one proof lies; proofs are added, never edited."""
-    return f"{proofs_prefix(server, database, name)}{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}-L{level}.json"
+    moment = f"{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
+    return f"{proofs_prefix(server, database, name)}{moment}-L{level}.json"
 
 
 def _encode(name: str) -> str:

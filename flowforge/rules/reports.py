@@ -1,7 +1,7 @@
 """What an operation's report says, as markdown for Prefect's UI.
 
-Written for the person who reads it at three in the morning: the answer first, then the figures, each
-with where it comes from, then the command to type next.
+Written for the person who reads it at three in the morning: the answer first, then the figures,
+each with where it comes from, then the command to type next.
 """
 
 from __future__ import annotations
@@ -49,66 +49,87 @@ def backup_report(
     manifest: Manifest,
     read_back: Proof,
     proof: Proof | None,
-    *,
-    store: str,
+    copies: Sequence[Copy],
     forgotten: Sequence[str],
-    kept: int,
     remarks: Sequence[str],
+    *,
     now: datetime,
 ) -> str:
     """The report of one backup."""
     best = proof or read_back
-    age = duration((now - manifest.snapshot_at).total_seconds())
-    restore = duration(proof.restore_seconds) if proof and proof.restore_seconds else "not measured"
-    counted = sum(table.counted is not None for table in manifest.tables)
     lines = [
-        f"# {_headline(best)}: `{manifest.database.name}` on `{manifest.server.name}`",
+        f"# {_headline(best)}: `{_name(manifest.database.name)}` on `{manifest.server.name}`",
         "",
-        f"**{best.summary()}.** Copy `{manifest.name}` in store `{store}`.",
+        f"**{best.summary()}.** Copy `{manifest.name}` in store `{copies[0].store}`.",
         "",
         "| | | source of the figure |",
         "|---|---|---|",
-        f"| snapshot taken | {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC | the server's clock |",
-        f"| lost if the database died now (RPO) | writes of the last {age} | measured |",
-        f"| to restore it (RTO) | {restore}, on a scratch server here | measured in this run |",
-        f"| tables, rows | {len(manifest.tables)}, {manifest.rows:,} | counted in the stored bytes |",
-        f"| counted by the source too | {counted} of {len(manifest.tables)} tables, all equal |"
-        " same snapshot |",
-        f"| large objects | {manifest.large_objects.count:,} | counted in the stored bytes |",
-        f"| stored | {size(manifest.data.size_bytes)} of {size(manifest.data.raw_bytes)} text |"
-        " measured |",
-        f"| took | {duration(manifest.seconds)} to copy, {duration(read_back.seconds)} to read back"
-        f"{f', {duration(proof.seconds)} to restore and compare' if proof else ''} | measured |",
-        f"| PostgreSQL | {manifest.server.version}, dumped with "
-        f"{manifest.tool_versions['pg_dump']}{_scratch(proof)} | |",
-        f"| SHA-256 | `{manifest.data.sha256}` | read back |",
-        f"| copies kept | {kept}, {len(forgotten)} forgotten in this run | |",
+        *_freshness(manifest, proof, now),
+        *_contents(manifest),
+        *_costs(manifest, read_back, proof),
+        f"| copies kept | {len(copies)}, {len(forgotten)} forgotten in this run | the store |",
     ]
     lines += _section("Differences", best.differences)
     lines += _section("Remarks", [*manifest.warnings, *best.remarks, *remarks])
-    lines += [
+    return "\n".join([*lines, *_to_restore(manifest), *_tables(manifest)])
+
+
+def _to_restore(manifest: Manifest) -> list[str]:
+    database = _shell(manifest.database.name)
+    plan = f"flowforge restore plan {manifest.server.name} {database} --copy {manifest.name}"
+    plainly = f"gunzip -c {manifest.name}.sql.gz | psql -X -v ON_ERROR_STOP=1 NEW"
+    return [
         "",
         "## To restore it",
         "",
-        *_code(
-            f"flowforge restore plan {manifest.server.name} {_shell(manifest.database.name)} "
-            f"--copy {manifest.name}"
-        ),
+        *_code(plan),
         "",
         "Without FlowForge, into an empty database:",
         "",
-        *_code(
-            f"gunzip -c {manifest.data.key.rpartition('/')[2]} | psql -X -v ON_ERROR_STOP=1 NEW"
-        ),
+        *_code(plainly),
     ]
-    return "\n".join([*lines, *_tables(manifest)])
+
+
+def _freshness(manifest: Manifest, proof: Proof | None, now: datetime) -> list[str]:
+    age = duration((now - manifest.snapshot_at).total_seconds())
+    measured = proof.restore_seconds if proof else None
+    restore = "not measured" if measured is None else f"{duration(measured)}, on a scratch server"
+    return [
+        f"| snapshot taken | {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC | the server's clock |",
+        f"| lost if the database died now (RPO) | writes of the last {age} | measured |",
+        f"| to restore it (RTO) | {restore} | measured in this run |",
+    ]
+
+
+def _contents(manifest: Manifest) -> list[str]:
+    counted = sum(table.counted is not None for table in manifest.tables)
+    tables, objects = len(manifest.tables), manifest.large_objects.count
+    return [
+        f"| tables, rows | {tables}, {manifest.rows:,} | counted in the stored bytes |",
+        f"| counted by the source too | {counted} of {tables}, all equal | same snapshot |",
+        f"| large objects | {objects:,} | counted in the stored bytes |",
+    ]
+
+
+def _costs(manifest: Manifest, read_back: Proof, proof: Proof | None) -> list[str]:
+    data = manifest.data
+    took = f"{duration(manifest.seconds)} to copy, {duration(read_back.seconds)} to read back"
+    if proof:
+        took += f", {duration(proof.seconds)} to restore and compare"
+    tools = f"{manifest.server.version}, dumped with {manifest.tool_versions['pg_dump']}"
+    return [
+        f"| stored | {size(data.size_bytes)} of {size(data.raw_bytes)} text | measured |",
+        f"| took | {took} | measured |",
+        f"| PostgreSQL | {tools}{_scratch(proof)} | said by the programs |",
+        f"| SHA-256 | `{data.sha256}` | read back |",
+    ]
 
 
 def drill_report(copy: Copy, proof: Proof) -> str:
     """The report of one restore drill."""
     restore = duration(proof.restore_seconds) if proof.restore_seconds else "not measured"
     lines = [
-        f"# {_headline(proof)}: `{copy.database}` on `{copy.server}`, copy `{copy.name}`",
+        f"# {_headline(proof)}: `{_name(copy.database)}` on `{copy.server}`, copy `{copy.name}`",
         "",
         f"**{proof.summary()}.**",
         "",
@@ -131,20 +152,21 @@ def plan_report(plan: RestorePlan) -> str:
     """A restore plan as somebody agrees to it."""
     estimate = "not known" if plan.estimated_seconds is None else duration(plan.estimated_seconds)
     target = plan.target
+    kept_as = f"`{_name(plan.kept_as)}`" if plan.kept_as else "there is none"
     lines = [
-        f"# Plan `{plan.digest}`: `{plan.copy_name}` to `{target.database}` on `{target.server}`",
+        f"# Plan `{plan.digest}`: `{plan.copy_name}` to `{_name(target.database)}` on `{target.server}`",
         "",
         "Nothing has been touched.",
         "",
         "| | |",
         "|---|---|",
-        f"| copy of | `{plan.source_database}` on `{plan.source_server}`, "
+        f"| copy of | `{_name(plan.source_database)}` on `{plan.source_server}`, "
         f"taken {plan.snapshot_at:%Y-%m-%d %H:%M:%S} UTC |",
         f"| proven to | {plan.copy_level.label} |",
         f"| writes lost if it replaces the live one | the last {duration(plan.loses_seconds)} |",
-        f"| size of the original | {size(plan.database_bytes)}; as much must be free on the server |",
+        f"| size of the original | {size(plan.database_bytes)}; as much must be free there |",
         f"| time to load, from its last proof | {estimate} |",
-        f"| the live database is kept as | {f'`{plan.kept_as}`' if plan.kept_as else 'there is none'} |",
+        f"| the live database is kept as | {kept_as} |",
         f"| sessions that will be ended | {target.sessions} |",
     ]
     lines += _section("In the way, to be changed first", plan.obstacles)
@@ -171,7 +193,7 @@ def restored_report(plan: RestorePlan, compared: Comparison | None, *, seconds: 
         f"it took its place**, in {duration(seconds)} (measured)."
     )
     lines = [
-        f"# Restored: `{target.database}` on `{target.server}` is `{plan.copy_name}`",
+        f"# Restored: `{_name(target.database)}` on `{target.server}` is `{plan.copy_name}`",
         "",
         done,
         "",
@@ -179,7 +201,11 @@ def restored_report(plan: RestorePlan, compared: Comparison | None, *, seconds: 
     ]
     if plan.kept_as:
         undo = f"flowforge restore undo {plan.restore_id} --server {target.server}"
-        lines += ["", f"The database that was live is kept as `{plan.kept_as}`. To go back:", ""]
+        lines += [
+            "",
+            f"The database that was live is kept as `{_name(plan.kept_as)}`. To go back:",
+            "",
+        ]
         lines += _code(f"{undo} --database {_shell(target.database)}")
         lines += ["", "When it is no longer wanted:", ""]
         lines += _code(f'DROP DATABASE "{plan.kept_as}";')
@@ -209,6 +235,11 @@ def _tables(manifest: Manifest) -> list[str]:
     more = len(largest) - len(rows)
     rest = [f"| and {more} more | | |"] if more else []
     return ["", "## Tables", "", "| table | rows | text |", "|---|---:|---:|", *rows, *rest]
+
+
+def _name(text: str) -> str:
+    """A name inside backquotes, on one line."""
+    return " ".join(text.replace("`", "'").split())
 
 
 def _plain(text: str) -> str:

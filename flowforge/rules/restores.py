@@ -171,6 +171,12 @@ def estimate(proofs: Sequence[Proof]) -> float | None:
     return measured[-1] if measured else None
 
 
+def intent(plan: RestorePlan) -> str:
+    """The one line of a plan in a table."""
+    place = f"{plan.target.server}/{plan.target.database}"
+    return f"plan {plan.digest}: {plan.copy_name} to {place}"
+
+
 def evidence(plan: RestorePlan, compared: Comparison | None, kept_as: str | None) -> str:
     """The one line of a restore in a table."""
     place = f"{plan.target.server}/{plan.target.database}"

@@ -78,7 +78,8 @@ def database(server: Server) -> Iterator[Callable[..., PostgresAddress]]:
     for address, name in made:
         with connect(address, "postgres") as session:
             rows = session.execute(
-                "SELECT format('DROP DATABASE IF EXISTS %%I WITH (FORCE)', datname) FROM pg_database"
+                "SELECT format('DROP DATABASE IF EXISTS %%I WITH (FORCE)', datname)"
+                " FROM pg_database"
                 " WHERE starts_with(datname, %s)",
                 (name[:12],),
             ).fetchall()

@@ -164,10 +164,9 @@ def test_a_report_holds_the_answer_first_and_the_next_command() -> None:
         manifest(),
         proof(1, "proven", 0),
         done,
-        store="backups",
-        forgotten=[],
-        kept=3,
-        remarks=["a | b"],
+        [catalogue_entry(manifest(), [done], "backups")],
+        [],
+        ["a | b"],
         now=AT + timedelta(seconds=90),
     )
     assert text.splitlines()[0] == "# Proven: `app` on `shop`"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from flowforge.engines.backup import definitions, pgdump
 from flowforge.engines.backup.dumptext import DumpFacts, DumpScanner
@@ -87,24 +88,31 @@ def take_copy(
         name=name,
         tool_versions={"pg_dump": tools.version},
         run=run or RunFacts(host=socket.gethostname(), flowforge=flowforge_version()),
-        server=snapshot.survey.server,
-        database=snapshot.survey.database,
         started_at=started_at,
-        snapshot_at=snapshot.taken_at,
         finished_at=datetime.now(UTC),
         seconds=round(time.monotonic() - clock, 3),
-        extensions=snapshot.survey.extensions,
-        roles_needed=snapshot.survey.roles_needed,
-        definitions=snapshot.definitions,
-        schema_sha256=definitions.schema_digest(snapshot.definitions),
         tables=tables,
         sequences=dumped.facts.sequences,
         large_objects=dumped.facts.large_objects,
         data=dumped.data,
         warnings=_warnings(snapshot, started_at),
+        **_facts_of(snapshot),
     )
     _commit(store, manifest)
     return manifest
+
+
+def _facts_of(snapshot: Snapshot) -> dict[str, Any]:
+    """The part of a manifest that the snapshot says."""
+    return {
+        "server": snapshot.survey.server,
+        "database": snapshot.survey.database,
+        "snapshot_at": snapshot.taken_at,
+        "extensions": snapshot.survey.extensions,
+        "roles_needed": snapshot.survey.roles_needed,
+        "definitions": snapshot.definitions,
+        "schema_sha256": definitions.schema_digest(snapshot.definitions),
+    }
 
 
 def flowforge_version() -> str:
@@ -122,31 +130,9 @@ def _stream(
 ) -> _Dumped:
     """Send the whole dump into the upload and learn what it holds."""
     reached("upload-open")
-    seen = snapshot.survey
-    scanner = DumpScanner(seen.codec)
     packer = Packer(upload)
     try:
-        for chunk in pgdump.stream_dump(
-            tools, address, seen.database.name, survey=seen, snapshot=snapshot.token
-        ):
-            packer.put(chunk)
-            scanner.feed(chunk)
-            reached("first-chunk")
-            on_progress(
-                Progress(
-                    scanner.current_table,
-                    len(scanner.finished_tables),
-                    scanner.raw_bytes,
-                    seen.database.size_bytes,
-                )
-            )
-        reached("children-exit")
-        facts = scanner.finish()
-        if not facts.complete:
-            raise Damaged(
-                f"pg_dump ended well, but its text of {seen.database.name!r} has no end.",
-                hint="Run the backup again; if it happens twice, look at the tools named in the log.",
-            )
+        facts = _read_through(address, snapshot, tools, packer, on_progress)
         trailer = trailer_line(name, facts)
         packer.put(trailer.encode() + b"\n")
         packer.close()
@@ -154,13 +140,41 @@ def _stream(
         packer.abandon()
         raise
     data = StoredObject(
-        key=names.data_key(address.name, seen.database.name, name),
+        key=names.data_key(address.name, snapshot.survey.database.name, name),
         size_bytes=packer.size_bytes,
         raw_bytes=facts.raw_bytes + len(trailer) + 1,
         sha256=packer.sha256,
         trailer=trailer,
     )
     return _Dumped(facts, data)
+
+
+def _read_through(
+    address: PostgresAddress,
+    snapshot: Snapshot,
+    tools: Installation,
+    packer: Packer,
+    on_progress: Callable[[Progress], None],
+) -> DumpFacts:
+    """Pass the dump's text on to the packer, and read it on its way."""
+    seen = snapshot.survey
+    scanner = DumpScanner(seen.codec)
+    for chunk in pgdump.stream_dump(
+        tools, address, seen.database.name, survey=seen, snapshot=snapshot.token
+    ):
+        packer.put(chunk)
+        scanner.feed(chunk)
+        reached("first-chunk")
+        done, table = len(scanner.finished_tables), scanner.current_table
+        on_progress(Progress(table, done, scanner.raw_bytes, seen.database.size_bytes))
+    reached("children-exit")
+    facts = scanner.finish()
+    if not facts.complete:
+        raise Damaged(
+            f"pg_dump ended well, but its text of {seen.database.name!r} has no end.",
+            hint="Run the backup again; if it happens twice, look at the tools in the log.",
+        )
+    return facts
 
 
 def trailer_line(name: str, facts: DumpFacts) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from xxhash import xxh3_128_intdigest
 
+from flowforge.engines.backup.identifiers import canonical, identifier_parts
 from flowforge.errors import Damaged
 from flowforge.rules.backups import LargeObjectFacts, SequenceFacts, TableFacts
 
@@ -52,29 +53,9 @@ _SETVAL = re.compile(
 )
 _LO_OPEN = re.compile(rb"SELECT pg_catalog\.lo_open\('(\d+)', \d+\);")
 _LO_WRITE = re.compile(rb"SELECT pg_catalog\.lowrite\(0, '\\x([0-9a-f]*)'\);")
-_PART = re.compile(r'"((?:[^"]|"")*)"|([^\s".,()]+)')
-_SIMPLE = re.compile(r"[a-z_][a-z0-9_]*")
 
 RowHook = Callable[[str, list[bytes]], None]
 """Called with a table's canonical name and some of its rows, for every row of the text."""
-
-
-def identifier_parts(text: str) -> tuple[str, ...]:
-    """The unquoted parts of a qualified identifier or of a column list."""
-    return tuple(
-        quoted.replace('""', '"') if quoted or not bare else bare
-        for quoted, bare in _PART.findall(text)
-    )
-
-
-def canonical(*parts: str) -> str:
-    """An identifier quoted only where it needs to be, keywords or not.
-
-    Versions of PostgreSQL differ in what they call a keyword; names must compare equal anyway.
-    """
-    return ".".join(
-        part if _SIMPLE.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in parts
-    )
 
 
 @dataclass
@@ -193,6 +174,13 @@ class DumpScanner:
                 hint="Do not use this copy; take another one.",
             )
         self._objects.close()
+        return self._facts(complete=COMPLETE in self._tail)
+
+    def so_far(self) -> DumpFacts:
+        """The facts of the tables that have gone by whole, for who stops before the end."""
+        return self._facts(complete=False)
+
+    def _facts(self, *, complete: bool) -> DumpFacts:
         objects = LargeObjectFacts(
             count=self._objects.count,
             total_bytes=self._objects.total_bytes,
@@ -203,7 +191,7 @@ class DumpScanner:
             sequences=tuple(self._sequences),
             large_objects=objects,
             raw_bytes=self.raw_bytes,
-            complete=COMPLETE in self._tail,
+            complete=complete,
         )
 
     def _read_rows(self) -> bool:

@@ -1,7 +1,8 @@
 """Load a copy into a new database: made as the original was, filled by `psql`.
 
 `psql` runs what the dump wrote, in its order, and stops at the first error. A stream that breaks
-off looks to `psql` like the end of its input, so a load counts only when both ends say it was whole.
+off looks to `psql` like the end of its input, so a load counts only when both ends say it was
+whole.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _ERROR = re.compile(r"^(?:psql:<stdin>:\d+: )?(?:ERROR|FATAL): +(.*)$", re.MULTI
 _MISSING = (
     (re.compile(r'extension "([^"]+)" is not available|could not open extension control file'),
      "an extension is not installed there"),
-    (re.compile(r"could not access file|could not load library"), "a library is not installed there"),
+    (re.compile(r"could not access file|could not load lib"), "a library is not installed there"),
     (re.compile(r"collation .* does not exist|invalid locale|could not create locale|ICU is not"),
      "a locale is not installed there"),
     (re.compile(r"unrecognized configuration parameter"), "a setting is unknown there"),

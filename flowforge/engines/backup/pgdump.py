@@ -62,16 +62,8 @@ def stream_dump(
     command += [f"--snapshot={snapshot}"] if snapshot else []
     command += ["--data-only"] if data_only else []
     settings = dump_settings(survey.database.lc_monetary)
-    process = subprocess.Popen(
-        command,
-        env=connection.client_environment(address, database, settings),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = _start(command, connection.client_environment(address, database, settings))
     assert process.stdout is not None and process.stderr is not None
-    with contextlib.suppress(OSError):  # a smaller pipe is only slower
-        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     words = Words(process.stderr)
     ended = False
     try:
@@ -91,6 +83,20 @@ def stream_dump(
         said = words.finish()
     if status != 0:
         raise explain_failure(said, status, address, database)
+
+
+def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    with contextlib.suppress(OSError):  # a smaller pipe is only slower
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return process
 
 
 class Words:

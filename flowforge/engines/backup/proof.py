@@ -15,12 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from psycopg.sql import SQL, Identifier
 
 from flowforge.engines.backup import definitions, loading, pgdump, rowdiff
 from flowforge.engines.backup import survey as surveying
-from flowforge.engines.backup.dumptext import DumpScanner, identifier_parts
+from flowforge.engines.backup.dumptext import DumpScanner
+from flowforge.engines.backup.identifiers import identifier_parts
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store
 from flowforge.engines.postgres import connection, installations
@@ -29,7 +32,7 @@ from flowforge.engines.postgres.installations import Installation
 from flowforge.errors import Damaged
 from flowforge.rules import comparison
 from flowforge.rules.addresses import PostgresAddress
-from flowforge.rules.backups import Level, Manifest, Proof, TableFacts
+from flowforge.rules.backups import Level, Manifest, Proof
 
 COMPARE_BUDGET_SECONDS = 600.0
 _ROOM_FACTOR = 1.3
@@ -79,13 +82,9 @@ def prove_by_restoring(
     """
     installation = installation or installations.for_scratch(manifest.server.major)
     trial = _Trial(manifest, installation, time.monotonic())
-    if installation is None:
-        cause = f"no PostgreSQL {manifest.server.major} or newer is installed here"
-        return trial.ends(Level.RESTORED, "inconclusive", cause=cause)
-    free = shutil.disk_usage(scratch_parent or tempfile.gettempdir()).free
-    if free < manifest.database.size_bytes * _ROOM_FACTOR:
-        cause = f"the copy needs {manifest.database.size_bytes:,} bytes, {free:,} are free here"
-        return trial.ends(Level.RESTORED, "inconclusive", cause=cause)
+    lacking = _what_is_lacking(manifest, installation, scratch_parent)
+    if installation is None or lacking:
+        return trial.ends(Level.RESTORED, "inconclusive", cause=lacking)
     with scratch_server(installation, scratch_parent) as address:
         try:
             remarks = _restore(store, manifest, installation, address)
@@ -113,6 +112,17 @@ def prove_by_restoring(
         remarks=(*remarks, *found.remarks),
         restore_seconds=restored_after,
     )
+
+
+def _what_is_lacking(
+    manifest: Manifest, installation: Installation | None, scratch_parent: Path | None
+) -> str | None:
+    if installation is None:
+        return f"no PostgreSQL {manifest.server.major} or newer is installed here"
+    free = shutil.disk_usage(scratch_parent or tempfile.gettempdir()).free
+    if free < manifest.database.size_bytes * _ROOM_FACTOR:
+        return f"the copy needs {manifest.database.size_bytes:,} bytes, {free:,} are free here"
+    return None
 
 
 def compare_restored(
@@ -165,30 +175,27 @@ def observe(
             installation, address, database, survey=seen, data_only=True, stop=out_of_time
         ):
             scanner.feed(chunk)
-        if not out_of_time():
-            facts = scanner.finish()
-            tables, sequences, objects = facts.tables, facts.sequences, facts.large_objects
-            left: list[TableFacts] = []
+        if out_of_time():
+            facts = scanner.so_far()
         else:
-            tables, sequences, objects = tuple(scanner.finished_tables), (), None
-            done = {table.name for table in tables}
-            left = [table for table in manifest.tables if table.name not in done]
-        counts = {}
-        for table in left:
-            query = SQL("SELECT count(*) FROM ONLY {}").format(
-                Identifier(*identifier_parts(table.name))
-            )
-            row = session.execute(query).fetchone()
-            counts[table.name] = row[0] if row else 0
+            facts = scanner.finish()
+        done = {table.name for table in facts.tables}
+        left = [] if facts.complete else [t.name for t in manifest.tables if t.name not in done]
         return comparison.Restored(
             major=seen.server.major,
-            tables=tables,
-            counts=counts,
-            sequences=sequences,
-            large_objects=objects,
+            tables=facts.tables,
+            counts={name: _count(session, name) for name in left},
+            sequences=facts.sequences,
+            large_objects=facts.large_objects if facts.complete else None,
             definitions=inventory,
             extensions=seen.extensions,
         )
+
+
+def _count(session: psycopg.Connection[Any], table: str) -> int:
+    name = Identifier(*identifier_parts(table))
+    row = session.execute(SQL("SELECT count(*) FROM ONLY {}").format(name)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _restore(

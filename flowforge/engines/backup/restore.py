@@ -8,6 +8,7 @@ database of its own is made anew, a finished swap is recognised and nothing is d
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,24 +16,16 @@ from typing import Any
 import psycopg
 from psycopg.sql import Composed
 
-from flowforge.engines.backup import databases, loading, proof
+from flowforge.engines.backup import databases, loading, proof, targets
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store
-from flowforge.engines.backup.survey import read_server
 from flowforge.engines.postgres import connection, installations
 from flowforge.errors import Damaged, Refused
 from flowforge.rules import comparison, names, restores
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Copy, Manifest
-from flowforge.rules.restores import RestorePlan, TargetFacts
+from flowforge.rules.restores import RestorePlan
 
-_TARGET = """
-SELECT d.oid::bigint, pg_get_userbyid(d.datdba), d.datallowconn,
-       pg_has_role(d.datdba, 'USAGE'),
-       (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
-  FROM pg_catalog.pg_database d WHERE d.datname = %s
-"""
-_MAY_CREATE = "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
 _DONE = "flowforge: restored by restore {}"
 
 
@@ -47,6 +40,9 @@ class Restoration:
 
     compared: comparison.Comparison | None
     """`None` when an earlier, killed run had already done it all."""
+
+    seconds: float = 0.0
+    """How long loading, comparing and swapping took."""
 
 
 def plan(
@@ -75,7 +71,7 @@ def plan(
         connection.explained(address, database),
         databases.maintenance_session(address, (database,)) as session,
     ):
-        target, warnings = _look(session, address, database, manifest, side)
+        target, warnings = targets.look(session, address, database, manifest)
     oid = target.database_oid
     made = RestorePlan(
         copy_name=manifest.name,
@@ -95,10 +91,19 @@ def plan(
         obstacles=(),
         warnings=(*warnings, *_copy_warnings(copy)),
     )
+    return _with_obstacles(address, made, manifest, copy)
+
+
+def _with_obstacles(
+    address: PostgresAddress, made: RestorePlan, manifest: Manifest, copy: Copy
+) -> RestorePlan:
     taken = _is_foreign(address, made)
-    target = target.model_copy(update={"foreign_side_database": taken})
+    target = made.target.model_copy(update={"foreign_side_database": taken})
     obstacles = restores.find_obstacles(
-        target, source_major=manifest.server.major, copy_failed=copy.failed, side=side
+        target,
+        source_major=manifest.server.major,
+        copy_failed=copy.failed,
+        side=made.side_database,
     )
     return made.model_copy(update={"target": target, "obstacles": obstacles})
 
@@ -125,7 +130,7 @@ def apply(
         Damaged: The restored copy is not what was dumped; the live database was not touched.
         Unavailable: The server went away or sessions kept the database busy.
     """
-    database = made.target.database
+    database, clock = made.target.database, time.monotonic()
     with (
         connection.explained(address, database),
         databases.maintenance_session(address, (database,)) as session,
@@ -144,7 +149,8 @@ def apply(
                 databases.drop(session, made.side_database)
             raise
         _take_place(session, made)
-    return Restoration(made.restore_id, database, made.kept_as, compared)
+    seconds = round(time.monotonic() - clock, 3)
+    return Restoration(made.restore_id, database, made.kept_as, compared, seconds)
 
 
 def undo(address: PostgresAddress, database: str, restore_id: str) -> Restoration:
@@ -176,44 +182,6 @@ def undo(address: PostgresAddress, database: str, restore_id: str) -> Restoratio
         ]
         databases.swap(session, database, swapped)
     return Restoration(restore_id, database, aside, None)
-
-
-def _look(
-    session: psycopg.Connection[Any],
-    address: PostgresAddress,
-    database: str,
-    manifest: Manifest,
-    side: str,
-) -> tuple[TargetFacts, list[str]]:
-    server = read_server(session, address.name)
-    live = session.execute(_TARGET, (database,)).fetchone()
-    may_create = session.execute(_MAY_CREATE).fetchone()
-    available = session.execute("SELECT name FROM pg_catalog.pg_available_extensions").fetchall()
-    have = {name for (name,) in available}
-    warnings = []
-    if live and not live[2]:
-        warnings.append(
-            f"{database!r} lets nobody in: a restore was killed there. Apply the plan again to "
-            f'finish it, or open it with ALTER DATABASE "{database}" ALLOW_CONNECTIONS true;'
-        )
-    return (
-        TargetFacts(
-            server=address.name,
-            system_identifier=server.system_identifier,
-            major=server.major,
-            database=database,
-            database_oid=live[0] if live else None,
-            database_owner=live[1] if live else None,
-            sessions=live[4] if live else 0,
-            may_create=bool(may_create and may_create[0]),
-            may_rename=bool(live[3]) if live else True,
-            missing_roles=tuple(
-                r for r in manifest.roles_needed if not loading.role_exists(session, r)
-            ),
-            missing_extensions=tuple(e for e in manifest.extensions if e not in have),
-        ),
-        warnings,
-    )
 
 
 def _copy_warnings(copy: Copy) -> list[str]:

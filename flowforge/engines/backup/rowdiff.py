@@ -16,7 +16,8 @@ from psycopg.sql import SQL, Identifier, Literal
 from xxhash import xxh3_128_intdigest
 
 from flowforge.engines.backup import pgdump, reading, survey
-from flowforge.engines.backup.dumptext import DumpScanner, RowHook, identifier_parts
+from flowforge.engines.backup.dumptext import DumpScanner, RowHook
+from flowforge.engines.backup.identifiers import identifier_parts
 from flowforge.engines.backup.store import Store
 from flowforge.engines.postgres import connection
 from flowforge.engines.postgres.installations import Installation
@@ -135,7 +136,8 @@ def _explain(
             del lost[lost_keys[name]]
             yield f"row {name} of {table}: altered in the copy"
         elif row in before:
-            yield f"row {name} of {table}: {times + before[row]} times in the copy, not {before[row]}"
+            now, then = times + before[row], before[row]
+            yield f"row {name} of {table}: {now} times in the copy, not {then}"
         else:
             yield f"row {name} of {table}: in the copy, not in the original"
     for row in lost:

@@ -19,7 +19,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from flowforge.engines.backup import definitions, survey
-from flowforge.engines.backup.dumptext import canonical
+from flowforge.engines.backup.identifiers import canonical
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.postgres import connection
 from flowforge.errors import Busy, Unavailable

@@ -44,7 +44,8 @@ SELECT count(*) FROM pg_catalog.pg_largeobject_metadata m
 
 _ROLES_NEEDED: LiteralString = """
 SELECT DISTINCT r.rolname FROM pg_catalog.pg_shdepend d
-  JOIN pg_catalog.pg_roles r ON d.refclassid = 'pg_catalog.pg_authid'::regclass AND r.oid = d.refobjid
+  JOIN pg_catalog.pg_roles r
+    ON d.refclassid = 'pg_catalog.pg_authid'::regclass AND r.oid = d.refobjid
  WHERE d.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
    AND r.rolname !~ '^pg_'
 UNION
@@ -105,7 +106,7 @@ def read_server(session: psycopg.Connection[Any], name: str) -> ServerFacts:
     if number // 10000 < OLDEST_SUPPORTED:
         raise Refused(
             f"{name} is PostgreSQL {version}.",
-            hint=f"FlowForge works with PostgreSQL {OLDEST_SUPPORTED} and newer; upgrade the server.",
+            hint=f"FlowForge works with PostgreSQL {OLDEST_SUPPORTED} and newer; upgrade it.",
         )
     return ServerFacts(
         name=name,
@@ -123,7 +124,8 @@ def read_database(session: psycopg.Connection[Any], major: int) -> DatabaseFacts
         "d.datlocale" if major >= 17 else "d.daticulocale" if major >= 15 else "NULL::text"
     )
     row = session.execute(
-        "SELECT d.datname, d.oid::bigint, pg_encoding_to_char(d.encoding), d.datcollate, d.datctype,"
+        "SELECT d.datname, d.oid::bigint, pg_encoding_to_char(d.encoding),"
+        " d.datcollate, d.datctype,"
         f" {provider}, {locale}, pg_get_userbyid(d.datdba), pg_database_size(d.oid),"
         " current_setting('lc_monetary'),"
         " ARRAY(SELECT unnest(setconfig) FROM pg_catalog.pg_db_role_setting s"
@@ -153,7 +155,7 @@ def check_direct(session: psycopg.Connection[Any]) -> None:
     if len(seen) > 1:
         raise Refused(
             "A connection pooler in transaction mode stands before this server.",
-            hint="Register the server's own host and port: a snapshot needs one session throughout.",
+            hint="Register the server's own host and port: a snapshot needs one session.",
         )
 
 
@@ -178,7 +180,7 @@ def check_readable(session: psycopg.Connection[Any]) -> None:
     if row and row[0]:
         raise Refused(
             f"The role {user} may not read {row[0]} large objects.",
-            hint="No predefined role covers large objects: back up as their owner or as a superuser.",
+            hint="No predefined role covers large objects: back up as their owner or a superuser.",
         )
 
 

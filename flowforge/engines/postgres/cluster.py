@@ -136,7 +136,7 @@ def wait_until_ready(
         time.sleep(0.02)
     raise Unavailable(
         "The PostgreSQL server did not start.",
-        hint="Read its log; a full disk and a folder of another major version are the usual causes.",
+        hint="Read its log; a full disk or a folder of another major version are usual causes.",
         exit_status=process.poll(),
     )
 

@@ -138,7 +138,7 @@ def explain(
     if error.sqlstate == "42501" or "permission denied" in text:
         return Refused(
             f"{place} denied a right: {_first_line(said)}",
-            hint=f"Grant it to {address.user}, for example GRANT pg_read_all_data TO {address.user};",
+            hint=f"Grant it, for example: GRANT pg_read_all_data TO {address.user};",
         )
     if "certificate" in text or "ssl" in text:
         return Refused(

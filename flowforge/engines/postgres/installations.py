@@ -68,9 +68,9 @@ def for_server(server_major: int) -> Installation:
     if not fitting:
         have = ", ".join(sorted({f"{i.version} ({i.source})" for i in find_installations()}))
         raise Refused(
-            f"The server is PostgreSQL {server_major}; the newest tools found are {have or 'none'}.",
-            hint=f"Install PostgreSQL {server_major} client programs and set FLOWFORGE_POSTGRES_BIN "
-            "to their folder.",
+            f"The server is PostgreSQL {server_major}; the newest tools found: {have or 'none'}.",
+            hint=f"Install the client programs of PostgreSQL {server_major} and set "
+            "FLOWFORGE_POSTGRES_BIN to their folder.",
             server_major=server_major,
         )
     return min(fitting, key=lambda i: i.major)

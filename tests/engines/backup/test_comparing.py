@@ -59,24 +59,42 @@ def test_other_physical_order_is_no_difference(restored: Restored) -> None:
 @pytest.mark.parametrize(
     ("sql", "named"),
     [
-        ("UPDATE orders SET total = total + 1 WHERE id = 4711", "row id=4711 of public.orders: altered in the copy"),
+        (
+            "UPDATE orders SET total = total + 1 WHERE id = 4711",
+            "row id=4711 of public.orders: altered in the copy",
+        ),
         ("DELETE FROM orders WHERE id = 17", "row id=17 of public.orders: missing from the copy"),
-        ("INSERT INTO orders VALUES (9999, 1, 'x')", "row id=9999 of public.orders: in the copy, not in the original"),
+        (
+            "INSERT INTO orders VALUES (9999, 1, 'x')",
+            "row id=9999 of public.orders: in the copy, not in the original",
+        ),
         ("INSERT INTO notes VALUES ('v7')", "2 times in the copy, not 1"),
         ("DELETE FROM notes WHERE v = 'v9'", "of public.notes: missing from the copy"),
-        ("UPDATE lines SET b = 'new' WHERE a = 3", "row a=3, b=k3 of public.lines: missing from the copy"),
-        ("ALTER TABLE orders ALTER total DROP DEFAULT", "column public.orders.total: defined differently"),
+        (
+            "UPDATE lines SET b = 'new' WHERE a = 3",
+            "row a=3, b=k3 of public.lines: missing from the copy",
+        ),
+        (
+            "ALTER TABLE orders ALTER total DROP DEFAULT",
+            "column public.orders.total: defined differently",
+        ),
         ("ALTER TABLE orders DROP note", "column public.orders.note: missing from the copy"),
         ("DROP TABLE lines", "table public.lines: missing from the copy"),
         ("CREATE TABLE extra (id int)", "table public.extra: in the copy, not in the original"),
         ("DROP INDEX by_total", "index public.by_total: missing from the copy"),
-        ("CREATE OR REPLACE VIEW v AS SELECT id FROM orders WHERE id > 1", "view public.v: defined differently"),
+        (
+            "CREATE OR REPLACE VIEW v AS SELECT id FROM orders WHERE id > 1",
+            "view public.v: defined differently",
+        ),
         ("SELECT nextval('s')", "sequence public.s: at 2 instead of 1"),
         ("SELECT lo_unlink(99)", "large objects: 0 instead of 1"),
         ("SELECT lo_put(99, 0, 'x')", "large objects: as many, other content"),
-        ("GRANT SELECT ON orders TO public", "privileges on relation public.orders: defined differently"),
+        (
+            "GRANT SELECT ON orders TO public",
+            "privileges on relation public.orders: defined differently",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_differs_is_named(restored: Restored, sql: str, named: str) -> None:
     found = differences(restored, sql)
     assert any(named in difference for difference in found), found

@@ -130,7 +130,8 @@ def test_writes_during_a_backup_are_never_mistaken_for_damage(
     writer = """
         DO $$ BEGIN FOR i IN 1..100000 LOOP
           INSERT INTO public.t (v) SELECT repeat('x', 100) FROM generate_series(1, 50);
-          UPDATE public.t SET v = v || 'y' WHERE id = i * 40; DELETE FROM public.t WHERE id = i * 50;
+          UPDATE public.t SET v = v || 'y' WHERE id = i * 40;
+          DELETE FROM public.t WHERE id = i * 50;
           COMMIT; END LOOP; END $$
     """
     tools = installations.for_server(18)

@@ -20,7 +20,10 @@ from flowforge.rules.addresses import PostgresAddress
 
 Database = Callable[..., PostgresAddress]
 SMALL = "CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 1000) g"
-LARGE = "CREATE TABLE t AS SELECT g AS id, md5(g::text) || md5(g::text) AS v FROM generate_series(1, 400000) g"
+LARGE = (
+    "CREATE TABLE t AS SELECT g AS id, md5(g::text) || md5(g::text) AS v"
+    " FROM generate_series(1, 400000) g"
+)
 
 # What a flow does, in a process of its own that can be killed.
 BACK_UP = """
@@ -136,7 +139,8 @@ def test_a_restore_killed_at_any_step_is_finished_by_the_next_one(
         row = session.execute("SELECT count(*) FROM public.t").fetchone()
         assert row == (1000,)
         kept = session.execute(
-            "SELECT count(*) FROM pg_database WHERE datname LIKE 'app\\_\\_before%' AND datallowconn"
+            "SELECT count(*) FROM pg_database"
+            " WHERE datname LIKE 'app\\_\\_before%' AND datallowconn"
         ).fetchone()
         assert kept == (1,)
 
@@ -149,7 +153,8 @@ def _killer(address: PostgresAddress, condition: str) -> Callable[[dump.Progress
         if progress.table == "public.t" and not done:
             with connection.connect(address, "postgres") as session:
                 ended = session.execute(
-                    f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {condition}".encode()
+                    b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+                    + condition.encode()
                 ).fetchall()
             done.extend(ended)
 

@@ -1,0 +1,63 @@
+"""The place a copy would go to, as it is now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from flowforge.engines.backup import loading
+from flowforge.engines.backup.survey import read_server
+from flowforge.rules.addresses import PostgresAddress
+from flowforge.rules.backups import Manifest
+from flowforge.rules.restores import TargetFacts
+
+_TARGET = """
+SELECT d.oid::bigint, pg_get_userbyid(d.datdba), d.datallowconn,
+       pg_has_role(d.datdba, 'USAGE'),
+       (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
+  FROM pg_catalog.pg_database d WHERE d.datname = %s
+"""
+_MAY_CREATE = "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
+
+
+def look(
+    session: psycopg.Connection[Any],
+    address: PostgresAddress,
+    database: str,
+    manifest: Manifest,
+) -> tuple[TargetFacts, list[str]]:
+    """Look at a server and at the database of the name the copy shall have.
+
+    Returns:
+        What was seen, and what whoever reads the plan should mind.
+    """
+    server = read_server(session, address.name)
+    live = session.execute(_TARGET, (database,)).fetchone()
+    may_create = session.execute(_MAY_CREATE).fetchone()
+    available = session.execute("SELECT name FROM pg_catalog.pg_available_extensions").fetchall()
+    have = {name for (name,) in available}
+    warnings = []
+    if live and not live[2]:
+        warnings.append(
+            f"{database!r} lets nobody in: a restore was killed there. Apply the plan again to "
+            f'finish it, or open it with ALTER DATABASE "{database}" ALLOW_CONNECTIONS true;'
+        )
+    return (
+        TargetFacts(
+            server=address.name,
+            system_identifier=server.system_identifier,
+            major=server.major,
+            database=database,
+            database_oid=live[0] if live else None,
+            database_owner=live[1] if live else None,
+            sessions=live[4] if live else 0,
+            may_create=bool(may_create and may_create[0]),
+            may_rename=bool(live[3]) if live else True,
+            missing_roles=tuple(
+                r for r in manifest.roles_needed if not loading.role_exists(session, r)
+            ),
+            missing_extensions=tuple(e for e in manifest.extensions if e not in have),
+        ),
+        warnings,
+    )
