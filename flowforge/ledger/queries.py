@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import insert
 
 from flowforge.ledger import tables
 from flowforge.ledger.connection import transaction
@@ -78,7 +78,7 @@ def newest_copies(engine: sa.Engine) -> list[Copy]:
     columns = tables.copies.c
     question = (
         sa.select(tables.copies)
-        .ext(distinct_on(columns.server, columns.database))
+        .distinct(columns.server, columns.database)
         .order_by(columns.server, columns.database, columns.failed, columns.snapshot_at.desc())
     )
     with transaction(engine) as connection:
