@@ -12,7 +12,6 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flowforge.errors import Refused
 from flowforge.rules import backups, proving, reports, retention
 from tasks import ledger, postgres, report, storage
 
@@ -53,27 +52,22 @@ def backup_postgres(
             storage.check_proof(proof)
 
         # Only a proven copy may push out older ones.
-        try:
-            forgotten, remarks = (
-                storage.forget_expired(server, database, store, retention_policy),
-                [],
-            )
-        except Refused as refusal:
-            forgotten, remarks = [], [f"no copy was forgotten: {refusal}"]
+        forgotten, remarks = storage.forget_if_allowed(server, database, store, retention_policy)
 
         # Tell people.
         copies = storage.list_copies(server, database, store)
         copy = storage.choose_copy(copies, manifest.name, server=server, database=database)
         proofs = [made for made in (read_back, proof) if made]
         ledger.note_copies(server, database, copies, {copy.name: proofs})
-        said = reports.backup_evidence(manifest, proofs[-1])
-        record.done(said, copy=copy, proof=proofs[-1], forgotten=forgotten)
-        report.publish(
-            f"backup {server} {database}",
-            reports.backup_report(
-                manifest, read_back, proof, copies, forgotten, remarks, now=datetime.now(UTC)
-            ),
-            said,
+        record.done(
+            reports.backup_evidence(manifest, proofs[-1]),
+            copy=copy,
+            proof=proofs[-1],
+            forgotten=forgotten,
         )
+        text = reports.backup_report(
+            manifest, read_back, proof, copies, forgotten, remarks, now=datetime.now(UTC)
+        )
+        report.publish(f"backup {server} {database}", text, record.evidence)
         return copy
     return Completed(name="Skipped", message=record.evidence)

@@ -113,3 +113,18 @@ def forget_expired(
     if gone or swept:
         get_run_logger().info("forgot %d copies, swept %d leftovers", len(gone), len(swept))
     return gone
+
+
+def forget_if_allowed(
+    server: str, database: str, store: str, policy: retention.Retention
+) -> tuple[list[str], list[str]]:
+    """Forget what the rule lets go; when it refuses, the backup is no less good, and says so.
+
+    Returns:
+        The names of the copies forgotten, and remarks for the report.
+    """
+    try:
+        return forget_expired(server, database, store, policy), []
+    except Refused as refusal:
+        get_run_logger().warning("no copy was forgotten: %s", refusal)
+        return [], [f"no copy was forgotten: {refusal}"]

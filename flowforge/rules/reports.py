@@ -129,7 +129,7 @@ def drill_report(copy: Copy, proof: Proof) -> str:
     """The report of one restore drill."""
     restore = duration(proof.restore_seconds) if proof.restore_seconds else "not measured"
     lines = [
-        f"# {_headline(proof)}: `{_name(copy.database)}` on `{copy.server}`, copy `{copy.name}`",
+        f"# {_headline(proof)}: copy `{copy.name}` of `{_name(copy.database)}` on `{copy.server}`",
         "",
         f"**{proof.summary()}.**",
         "",
@@ -154,7 +154,8 @@ def plan_report(plan: RestorePlan) -> str:
     target = plan.target
     kept_as = f"`{_name(plan.kept_as)}`" if plan.kept_as else "there is none"
     lines = [
-        f"# Plan `{plan.digest}`: `{plan.copy_name}` to `{_name(target.database)}` on `{target.server}`",
+        f"# Plan `{plan.digest}`: `{plan.copy_name}` to `{_name(target.database)}`, "
+        f"server `{target.server}`",
         "",
         "Nothing has been touched.",
         "",

@@ -175,10 +175,7 @@ def observe(
             installation, address, database, survey=seen, data_only=True, stop=out_of_time
         ):
             scanner.feed(chunk)
-        if out_of_time():
-            facts = scanner.so_far()
-        else:
-            facts = scanner.finish()
+        facts = scanner.so_far() if out_of_time() else scanner.finish()
         done = {table.name for table in facts.tables}
         left = [] if facts.complete else [t.name for t in manifest.tables if t.name not in done]
         return comparison.Restored(
