@@ -87,6 +87,8 @@ def _to_restore(manifest: Manifest) -> list[str]:
         "Without FlowForge, into an empty database:",
         "",
         *_code(plainly),
+        "",
+        f"SHA-256 of the file: `{manifest.data.sha256}`",
     ]
 
 
@@ -121,7 +123,6 @@ def _costs(manifest: Manifest, read_back: Proof, proof: Proof | None) -> list[st
         f"| stored | {size(data.size_bytes)} of {size(data.raw_bytes)} text | measured |",
         f"| took | {took} | measured |",
         f"| PostgreSQL | {tools}{_scratch(proof)} | said by the programs |",
-        f"| SHA-256 | `{data.sha256}` | read back |",
     ]
 
 
@@ -190,8 +191,8 @@ def restored_report(plan: RestorePlan, compared: Comparison | None, *, seconds: 
     done = (
         "An earlier run had already done it; nothing was done twice."
         if compared is None
-        else f"**{compared.tables_digested} tables, {compared.rows_compared:,} rows compared before "
-        f"it took its place**, in {duration(seconds)} (measured)."
+        else f"**{compared.tables_digested} tables, {compared.rows_compared:,} rows compared "
+        f"before it took its place**, in {duration(seconds)} (measured)."
     )
     lines = [
         f"# Restored: `{_name(target.database)}` on `{target.server}` is `{plan.copy_name}`",
