@@ -42,11 +42,14 @@ def up(
     from flowforge.local import tour as tours
 
     settings, folder = _read()
-    with _disk_errors(), progress.show(output.err) as shown:
-        started = startup.start(settings, shown)
+    with (
+        _disk_errors(),
+        progress.show(output.err) as shown,
+        startup.running(settings, shown) as started,
+    ):
         last = tours.read_last(folder)
         if not no_tour and (started.is_new or last is None or last.failed):
-            last = tours.take(started.layout.api_url, folder, shown)
+            last = tours.take(started.layout, shown)
     _print_platform(started.layout, last, is_new=started.is_new, as_json=as_json)
     if last is not None and last.failed and not no_tour:
         raise typer.Exit(1)
@@ -152,7 +155,7 @@ def tour(as_json: JsonFlag = False) -> None:
     settings, folder = _read()
     layout = startup.find_running(settings, folder)
     with _disk_errors(), progress.show(output.err) as shown:
-        taken = tours.take(layout.api_url, folder, shown)
+        taken = tours.take(layout, shown)
     if as_json:
         output.print_json({"tour": _tour_fields(taken)})
     else:

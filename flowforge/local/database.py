@@ -104,6 +104,17 @@ class OwnPostgres:
                     SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(Identifier(name))
                 )
 
+    def drop_rehearsals(self, name: str) -> None:
+        """Drop what earlier tours restored under a name, and what was kept when they did."""
+        with self._enter("postgres") as session:
+            found = session.execute(
+                "SELECT datname FROM pg_database WHERE datname = %s OR starts_with(datname, %s)",
+                (name, f"{name}__before_"),
+            ).fetchall()
+            for (database,) in found:
+                statement = SQL("DROP DATABASE {} WITH (FORCE)")
+                session.execute(statement.format(Identifier(str(database))))
+
     def _furnish_role(
         self, session: psycopg.Connection[tuple[object, ...]], name: str, *, is_new: bool
     ) -> None:

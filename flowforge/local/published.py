@@ -43,6 +43,7 @@ class Run:
 
     supervisor: Known
     parts: dict[str, Seen]
+    is_stopping: bool = False
 
     @property
     def is_supervised(self) -> bool:
@@ -59,6 +60,7 @@ def write_run(folder: Path, run: Run) -> None:
     """Publish the present state."""
     document = {
         "supervisor": {"pid": run.supervisor.pid, "started": run.supervisor.started},
+        "stopping": run.is_stopping,
         "parts": {
             name: {
                 "status": seen.status,
@@ -86,4 +88,4 @@ def read_run(folder: Path) -> Run | None:
         pid, started = fields.pop("pid"), fields.pop("started")
         process = None if pid is None else Known(pid, started)
         parts[name] = Seen(process=process, **fields)
-    return Run(Known(**document["supervisor"]), parts)
+    return Run(Known(**document["supervisor"]), parts, document["stopping"])

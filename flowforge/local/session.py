@@ -92,14 +92,20 @@ def wait_until(
     Raises:
         Unavailable: It keeps dying, or the time is over; with the tail of its log.
     """
-    deadline = time.monotonic() + seconds
+    deadline, began, restarts = time.monotonic() + seconds, time.time(), None
     while True:
         run = published.read_run(folder)
+        if run is not None and not run.is_supervised:
+            hint = "Run `flowforge up` again; if this repeats, read `flowforge logs supervisor`."
+            raise Unavailable("The supervisor ended meanwhile.", hint=hint)
         seen = run.parts.get(part) if run else None
         if seen is not None and seen.is_running and condition():
             return seen
+        # What it went through before this wait does not count against it.
+        restarts = seen.restarts if seen is not None and restarts is None else restarts
         hopeless = seen is not None and (
-            seen.status == published.FAILED or seen.restarts >= _BELIEVED_DEAD_AFTER
+            (seen.status == published.FAILED and seen.since >= began)
+            or seen.restarts - (restarts or 0) >= _BELIEVED_DEAD_AFTER
         )
         if hopeless or time.monotonic() > deadline:
             how = "keeps ending" if hopeless else f"is not ready after {seconds:g} s"

@@ -46,11 +46,8 @@ class Setup:
         """Do everything."""
         assert self.own is not None and self.own.process is not None
         self.state.supervisor_pid = self.own.process.pid
-        self.state.configuration = ""
         self.folder.write(self.state)
         run_steps(self._steps(), self.state.steps, self.progress, self._remember)
-        self.state.configuration = self.layout.digest()
-        self.folder.write(self.state)
 
     def heal(self, run: Run) -> None:
         """Start again what is dead, and do again what has changed."""

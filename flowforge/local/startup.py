@@ -1,7 +1,7 @@
 """`flowforge up`: from nothing, or from whatever is there, to a platform that works.
 
 A new supervisor is started and handed its parts while the steps around them run: databases,
-ledger, blocks, pools, deployments. Only when all of it stands is the supervisor let go; until then
+ledger, blocks, pools, deployments. Only when all is done is the supervisor let go; until then
 Ctrl-C, a crash or `kill -9` of this process takes everything down again. What runs already is
 reused; a part of it that is dead is started again.
 """
@@ -35,8 +35,12 @@ class Started:
     """Whether it was started now, rather than found running."""
 
 
-def start(settings: Settings, progress: Progress) -> Started:
+@contextmanager
+def running(settings: Settings, progress: Progress) -> Iterator[Started]:
     """Start the platform, or find it running and put right what is not.
+
+    One that was started now is let go at the end of the block. If the block does not end well, it
+    is stopped again.
 
     Raises:
         FlowForgeError: Something failed; what this started was stopped again.
@@ -45,41 +49,52 @@ def start(settings: Settings, progress: Progress) -> Started:
     folder.prepare()
     with session.exclusive(folder.path, progress.say):
         state = folder.read() or State()
-        running = session.find_supervised(folder.path)
-        if running is not None:
-            layout = describe(settings, folder, state)
-            if layout.digest() == state.configuration:
-                Setup(layout, state, progress, None).heal(running)
-                return Started(layout, is_new=False)
-            progress.say("what runs was started with other settings or code; starting it anew")
-            session.stop_running(folder.path)
-        if session.clean_up(folder.path):
-            progress.say("ended what a killed run had left behind")
-        return Started(_start_new(settings, folder, state, progress), is_new=True)
+        layout = _reuse(settings, folder, state, progress)
+        if layout is not None:
+            yield Started(layout, is_new=False)
+            return
+        if session.stop_running(folder.path):
+            progress.say("ended what ran before")
+        layout = _prepare(settings, folder, state, progress)
+        own = Session(folder.path, folder.log("supervisor"))
+        with _ended_in_order():
+            try:
+                own.start()
+                Setup(layout, state, progress, own).run()
+                yield Started(layout, is_new=True)
+                state.configuration = layout.digest()
+                folder.write(state)
+                own.detach()
+            except BaseException:
+                progress.say("stopping what was started")
+                own.stop()
+                raise
 
 
-def _start_new(settings: Settings, folder: StateFolder, state: State, progress: Progress) -> Layout:
+def _reuse(
+    settings: Settings, folder: StateFolder, state: State, progress: Progress
+) -> Layout | None:
+    found = session.find_supervised(folder.path)
+    if found is None or found.is_stopping:
+        return None
+    layout = describe(settings, folder, state)
+    if layout.digest() != state.configuration:
+        progress.say("what runs was started with other settings or code; starting it anew")
+        return None
+    Setup(layout, state, progress, None).heal(found)
+    return layout
+
+
+def _prepare(settings: Settings, folder: StateFolder, state: State, progress: Progress) -> Layout:
     choice = ports.choose_ports(settings.host, _fixed_ports(settings), state.ports)
     for note in choice.notes:
         progress.say(note)
     _empty(folder.temporary)
     if state.socket_folder is not None:
-        _empty(Path(state.socket_folder))
-        Path(state.socket_folder).rmdir()
+        shutil.rmtree(state.socket_folder, ignore_errors=True)
     state.socket_folder = database.make_socket_folder(folder)
-    state.host, state.ports = settings.host, choice.ports
-    layout = _layout(settings, folder, state, choice.ports)
-    own = Session(folder.path, folder.log("supervisor"))
-    with _ended_in_order():
-        try:
-            own.start()
-            Setup(layout, state, progress, own).run()
-            own.detach()
-        except BaseException:
-            progress.say("stopping what was started")
-            own.stop()
-            raise
-    return layout
+    state.host, state.ports, state.configuration = settings.host, choice.ports, ""
+    return _layout(settings, folder, state, choice.ports)
 
 
 def find_running(settings: Settings, folder: StateFolder) -> Layout:

@@ -92,7 +92,7 @@ class Supervisor:
 
     def _publish(self) -> None:
         seen = {name: watched.seen() for name, watched in self.watched.items()}
-        run = Run(self.me, seen)
+        run = Run(self.me, seen, self.is_stopping)
         if run != self.published:
             write_run(self.folder, run)
             self.published = run
@@ -111,6 +111,7 @@ class Supervisor:
         )
 
     def _stop(self) -> None:
+        self._publish()
         levels = sorted({watched.part.level for watched in self.watched.values()}, reverse=True)
         for level in levels:
             group = [w for w in self.watched.values() if w.part.level == level]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from flowforge.client import RESTORE, FlowForge
 from flowforge.errors import FlowForgeError, Unavailable
+from flowforge.local.layout import Layout
 from flowforge.local.part import write_whole
 from flowforge.local.state import StateFolder
 from flowforge.local.steps import Progress
@@ -52,7 +53,7 @@ class Tour:
         return any(row.failed for row in self.rows)
 
 
-def take(api_url: str, folder: StateFolder, progress: Progress) -> Tour:
+def take(layout: Layout, progress: Progress) -> Tour:
     """Run every operation once and keep the table.
 
     A failed operation is a row that says why; the others still run.
@@ -62,9 +63,11 @@ def take(api_url: str, folder: StateFolder, progress: Progress) -> Tour:
     """
     # The shop first: its restore needs the copy. Prefect's own database is copied meanwhile, so
     # it is written to by the very runs that copy it.
+    api_url, folder = layout.api_url, layout.folder
     with ThreadPoolExecutor(max_workers=2) as pool:
         shop = _back_up(api_url, progress, "shop", None)
         own = pool.submit(_back_up, api_url, progress, "platform", "prefect")
+        layout.postgres.drop_rehearsals(RESTORED)
         restored = _restore(api_url, progress) if not shop.failed else None
         rows = (shop, own.result(), *([restored] if restored else []))
     tour = Tour(rows, datetime.now(UTC).isoformat(timespec="seconds"))
