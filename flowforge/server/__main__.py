@@ -33,7 +33,7 @@ def main() -> int:
 
 async def _run(settings: Settings, taken: sockets.Sockets) -> None:
     # Prefect reads its environment while it is imported, so not a moment earlier than here.
-    from flowforge.server.platform import open_platform
+    from flowforge.server.assembly import open_platform
 
     async with open_platform(settings, taken) as serving:
         log.info("serving on ports %s", ", ".join(map(str, taken.ports)))

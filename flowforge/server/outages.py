@@ -31,6 +31,7 @@ _OUTAGES = (
     sa.exc.OperationalError,
     sa.exc.InterfaceError,
     sa.exc.TimeoutError,
+    sa.exc.PendingRollbackError,  # what the same session says after the first
 )
 
 _WAIT = JSONResponse(

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 _GRACE_SECONDS = 2
+_PATIENCE_SECONDS = 5.0
 
 log = logging.getLogger("flowforge.server")
 
@@ -54,15 +57,29 @@ async def serve(
     beside = [asyncio.create_task(companion) for companion in companions]
     stopping = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([stopping, *serving, *beside], return_when=asyncio.FIRST_COMPLETED)
+    ended = [task for task in done if task is not stopping]
     log.info("stopping")
+    _exit_within(_PATIENCE_SECONDS, status=1 if ended else 0)
     for server in servers:
         server.should_exit = True
     for task in (stopping, *beside):
         task.cancel()
     await asyncio.wait(serving)
     await asyncio.gather(stopping, *beside, return_exceptions=True)
-    for task in done - {stopping}:
+    for task in ended:
         task.result()
+
+
+def _exit_within(seconds: float, status: int) -> None:
+    """End the process even if something never ends, such as a wait for a frozen database."""
+
+    def give_up() -> None:
+        log.warning("stopped without waiting for what did not end in %.0f s", seconds)
+        os._exit(status)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
 
 
 def _configure(application: ASGIApp) -> uvicorn.Config:

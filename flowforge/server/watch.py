@@ -41,6 +41,7 @@ class Watch:
     async def run(self) -> None:
         """Look until cancelled."""
         if self.ledger is None:
+            await asyncio.Event().wait()
             return
         await self._look(self.ledger, tell=False)  # Prefect may still be loading its automations
         while True:
