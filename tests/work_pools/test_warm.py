@@ -310,3 +310,13 @@ def test_a_fork_server_ends_with_its_owner_and_lets_nobody_else_in(tmp_path: Pat
         process.kill()
         process.wait()
     wait_until(lambda: is_gone(server.pid), 60)
+
+
+def test_the_command_survives_a_state_folder_with_spaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWFORGE_STATE", str(tmp_path / "it's a state"))
+    words = shlex.split(warm.command("flowforge-workers"))
+    assert words[:3] == [sys.executable, "-S", "-E"]
+    assert Path(words[3]).is_file()
+    assert words[4:] == [str(tmp_path / "it's a state" / "warm" / "flowforge-workers.sock")]
