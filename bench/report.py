@@ -39,4 +39,4 @@ class Table:
 
 def line(cells: list[str]) -> str:
     """One row of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
