@@ -166,6 +166,7 @@ class Layout:
             log=str(self.folder.log(_short("warm", pool))),
             level=2,
             stop_seconds=5.0,
+            is_forking_for_others=True,  # a run it forked is its worker's
         )
 
     def _pool_environment(self, pool: str) -> dict[str, str]:

@@ -29,6 +29,9 @@ class Part:
     crashes_allowed: int = 8
     """Deaths in a row, each before it has run for a minute, after which it is given up."""
 
+    is_forking_for_others: bool = False
+    """What it started belongs to another part and goes on when this one dies."""
+
     orphan_signal: str = "SIGTERM"
     """What the kernel sends it when the supervisor is killed, where the kernel can."""
 

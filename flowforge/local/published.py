@@ -78,14 +78,18 @@ def write_run(folder: Path, run: Run) -> None:
 
 
 def read_run(folder: Path) -> Run | None:
-    """The last state that was published, if any; it may be of a supervisor that is gone."""
+    """The last state that was published, if any; it may be of a supervisor that is gone.
+
+    One that another version of FlowForge wrote in its own way counts as none; what it started is
+    still found by its mark.
+    """
     try:
         document = json.loads(run_path(folder).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        parts = {}
+        for name, fields in document["parts"].items():
+            pid, started = fields.pop("pid"), fields.pop("started")
+            process = None if pid is None else Known(pid, started)
+            parts[name] = Seen(process=process, **fields)
+        return Run(Known(**document["supervisor"]), parts, document["stopping"])
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    parts = {}
-    for name, fields in document["parts"].items():
-        pid, started = fields.pop("pid"), fields.pop("started")
-        process = None if pid is None else Known(pid, started)
-        parts[name] = Seen(process=process, **fields)
-    return Run(Known(**document["supervisor"]), parts, document["stopping"])

@@ -142,7 +142,8 @@ class Watched:
 
     def _mourn(self, exit_status: int, now: float) -> str:
         self.process, self.known, self.exit_status = None, None, exit_status
-        self.leftovers = processes.find_marked(self.mark)
+        shared = self.part.is_forking_for_others
+        self.leftovers = [] if shared else processes.find_marked(self.mark)
         self.leftovers_until = now + _LEFTOVER_SECONDS
         for known in self.leftovers:
             processes.send(known, signal.SIGTERM)

@@ -90,6 +90,14 @@ def test_what_a_killed_part_left_behind_is_ended_before_it_starts_again(stage: A
     assert stage.pid_in("child")
 
 
+def test_what_a_part_forked_for_another_goes_on_without_it(stage: Any) -> None:
+    stage.session.add(stage.part("one", WITH_CHILD, is_forking_for_others=True))
+    child = processes.identify(stage.pid_in("child"))
+    _kill(_process(stage.running("one")).pid)
+    stage.running("one", restarts=1)
+    assert not _gone(child)
+
+
 def test_killing_the_supervisor_leaves_no_process(stage: Any, eventually: Any) -> None:
     stage.session.add(stage.part("one", WITH_CHILD))
     stage.session.add(stage.part("two", STUBBORN, level=1))
