@@ -50,7 +50,9 @@ def test_each_role_owns_its_database(own: OwnPostgres, role: str) -> None:
     with psycopg.connect(own.url(role)) as session:
         session.execute("CREATE TABLE mine (x int)")
         session.execute("CREATE EXTENSION pg_trgm")
+        made = session.execute("SELECT to_regclass('mine')::text, similarity('a', 'a')").fetchone()
         session.rollback()
+    assert made == ("mine", 1.0)
 
 
 def test_no_role_enters_the_database_of_another(own: OwnPostgres) -> None:
@@ -67,7 +69,11 @@ def test_a_wrong_password_is_refused(own: OwnPostgres) -> None:
 def test_the_shop_may_make_a_database_beside_its_own(own: OwnPostgres) -> None:
     with psycopg.connect(own.url("shop"), autocommit=True) as session:
         session.execute("CREATE DATABASE beside")
+        owner = session.execute(
+            "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'beside'"
+        ).fetchone()
         session.execute("DROP DATABASE beside")
+    assert owner == ("shop",)
 
 
 def test_what_is_there_is_not_made_again(own: OwnPostgres) -> None:
