@@ -132,25 +132,15 @@ def create_app(
             databases=databases,
         )
 
+    _add_copies(app, read)
+    _add_operations(app, read)
+    return app
+
+
+def _add_copies(app: FastAPI, read: Callable[[], sa.Engine]) -> None:
     @app.get("/copies")
     def copies(server: str | None = None, database: str | None = None) -> Copies:
         return Copies(copies=queries.list_copies(read(), server, database))
-
-    @app.get("/operations")
-    def operations(
-        operation: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50
-    ) -> Operations:
-        return Operations(operations=queries.list_operations(read(), operation, limit))
-
-    @app.get("/operations/{flow_run_id}")
-    def one_operation(flow_run_id: UUID) -> OneOperation:
-        found = queries.read_operation(read(), str(flow_run_id))
-        if found is None:
-            raise NotThere(
-                f"The ledger has no operation of the run {flow_run_id}.",
-                hint="Look at the run itself in the UI; one that still runs is not recorded yet.",
-            )
-        return OneOperation(operation=found)
 
     # The shell hands paths on as they were sent: a database may be called `a/b` or hold a newline.
     @app.get("/copies/{server}/{database}/{name}")
@@ -167,7 +157,23 @@ def create_app(
         proofs = queries.list_proofs(engine, server, database, name)
         return OneCopy(copy_=found[0], proofs=proofs)
 
-    return app
+
+def _add_operations(app: FastAPI, read: Callable[[], sa.Engine]) -> None:
+    @app.get("/operations")
+    def operations(
+        operation: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50
+    ) -> Operations:
+        return Operations(operations=queries.list_operations(read(), operation, limit))
+
+    @app.get("/operations/{flow_run_id}")
+    def one_operation(flow_run_id: UUID) -> OneOperation:
+        found = queries.read_operation(read(), str(flow_run_id))
+        if found is None:
+            raise NotThere(
+                f"The ledger has no operation of the run {flow_run_id}.",
+                hint="Look at the run itself in the UI; one that still runs is not recorded yet.",
+            )
+        return OneOperation(operation=found)
 
 
 def _database(copy: Copy) -> DatabaseStatus:

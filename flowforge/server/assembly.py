@@ -31,6 +31,7 @@ from flowforge.server.watch import Watch
 from flowforge.settings import Settings
 
 _CHECK = "Check that the PostgreSQL of DATABASE_URL runs, then start the server again."
+_FIRST_TRIES = 3
 
 log = logging.getLogger("flowforge.server")
 
@@ -51,27 +52,14 @@ async def open_platform(
     prober = Prober(_prefect_database(settings), taken.ports[0])
     meters.watch_readiness(lambda: prober.is_ready)
     meters.watch_copies(lambda: watch.newest)
-    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
-    own = answers.create_app(
-        books,
-        version=version,
-        prefect=prefect.__version__,
-        is_ready=lambda: prober.is_ready,
-        auth_string=environment.auth_string(secret) if secret else None,
-    )
+    own = _own_api(settings, books, prober, version)
     door = guard.open_door(taken.ports, settings.allowed_hosts, settings.public_api_url)
     application = create_app(ephemeral=False, final=True)
     keep_brief()
     public = shell.guarded(
         shell.Shell(Patient(application), own, prober, settings.public_api_url), meters, door
     )
-    await prober.probe()
-    if prober.reason is not None:
-        await prober.engine.dispose()
-        raise Unavailable(
-            f"Prefect's database does not take writes: {prober.reason}",
-            hint=_CHECK,
-        )
+    await _first_write(prober)
     async with _prefect_running(application):
         yield serve(
             [
@@ -87,6 +75,16 @@ async def open_platform(
                 _watch_services(),
             ],
         )
+
+
+async def _first_write(prober: Prober) -> None:
+    for _ in range(_FIRST_TRIES):  # a PostgreSQL that is just starting, a machine that is busy
+        await prober.probe()
+        if prober.reason is None:
+            return
+        await asyncio.sleep(1.0)
+    await prober.engine.dispose()
+    raise Unavailable(f"Prefect's database does not take writes: {prober.reason}", hint=_CHECK)
 
 
 @asynccontextmanager
@@ -128,6 +126,17 @@ def _is_service(task: asyncio.Task[Any]) -> bool:
 
 def _qualified_name(task: asyncio.Task[Any]) -> str:
     return str(getattr(task.get_coro(), "__qualname__", ""))
+
+
+def _own_api(settings: Settings, books: sa.Engine | None, prober: Prober, version: str) -> FastAPI:
+    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
+    return answers.create_app(
+        books,
+        version=version,
+        prefect=prefect.__version__,
+        is_ready=lambda: prober.is_ready,
+        auth_string=environment.auth_string(secret) if secret else None,
+    )
 
 
 async def _open_ledger(settings: Settings) -> sa.Engine | None:

@@ -216,8 +216,9 @@ def test_a_websocket_of_a_foreign_page_is_refused(server: Running, path: str) ->
 
 def test_a_websocket_of_a_program_and_of_our_own_page_is_open(server: Running) -> None:
     for origin in (None, server.ui):
-        with connect(f"ws://127.0.0.1:{server.api_port}/api/events/in", origin=origin):  # type: ignore[arg-type]
-            pass
+        with connect(f"ws://127.0.0.1:{server.api_port}/api/events/in", origin=origin) as opened:  # type: ignore[arg-type]
+            assert opened.response is not None
+            assert opened.response.status_code == 101
 
 
 def test_prefects_block_types_are_entered_beside_the_first_requests(server: Running) -> None:
@@ -226,3 +227,4 @@ def test_prefects_block_types_are_entered_beside_the_first_requests(server: Runn
         return {"secret", "slack-webhook"} <= {kind["slug"] for kind in found}
 
     wait_for(entered, 60, "entering the block types")
+    assert entered()
