@@ -5,6 +5,7 @@ Nothing here imports Prefect, so all of it answers at once and works when nothin
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,7 +83,8 @@ def status(as_json: JsonFlag = False) -> None:
     from flowforge.local import health
 
     _, folder = _read()
-    found = health.look(folder)
+    with _disk_errors():
+        found = health.look(folder)
     if as_json:
         output.print_json({**asdict(found), "state": str(folder.path)})
     else:
@@ -109,7 +111,8 @@ def logs(
     from flowforge.local import logs as log_files
 
     _, folder = _read()
-    log_files.show(log_files.find(folder, part), sys.stdout.write, follow=follow)
+    with _disk_errors():
+        log_files.show(log_files.find(folder, part), _write, follow=follow)
 
 
 def open_() -> None:
@@ -153,9 +156,8 @@ def tour(as_json: JsonFlag = False) -> None:
     from flowforge.local import tour as tours
 
     settings, folder = _read()
-    layout = startup.find_running(settings, folder)
     with _disk_errors(), progress.show(output.err) as shown:
-        taken = tours.take(layout, shown)
+        taken = tours.take(startup.find_running(settings, folder), shown)
     if as_json:
         output.print_json({"tour": _tour_fields(taken)})
     else:
@@ -167,12 +169,18 @@ def tour(as_json: JsonFlag = False) -> None:
 def _read() -> tuple[Settings, StateFolder]:
     from flowforge.local.state import StateFolder
 
+    os.umask(0o077)  # whatever the shell says: what is made here is its owner's alone, and usable
     settings = read_settings()
     return settings, StateFolder(settings.state.absolute())
 
 
 def _say(text: str) -> None:
     output.err.print(text, markup=False)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 @contextmanager

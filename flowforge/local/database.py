@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.sql import SQL, Identifier, Literal
 
-from flowforge.engines.postgres import installations
+from flowforge.engines.postgres import identity, installations
 from flowforge.engines.postgres.cluster import SUPERUSER, Cluster
 from flowforge.engines.postgres.installations import Installation
 from flowforge.errors import Refused
@@ -193,9 +192,17 @@ def choose_installation(folder: StateFolder) -> Installation:
 
 
 def make_socket_folder(folder: StateFolder) -> str | None:
-    """Make the private folder of the socket; return its path when it is not in the state folder."""
+    """Make the private folder of the socket; return its path when it is not in the state folder.
+
+    Raises:
+        Refused: The account that runs PostgreSQL cannot reach it.
+    """
     inside = folder.path / "run"
-    if len(os.fsencode(inside)) <= _LONGEST_SOCKET_FOLDER_BYTES:
-        inside.mkdir(mode=0o700, exist_ok=True)
-        return None
-    return tempfile.mkdtemp(prefix=f"ff-{int(time.time()) % 100_000}-", dir="/tmp")
+    fits = len(os.fsencode(inside)) <= _LONGEST_SOCKET_FOLDER_BYTES
+    made = inside if fits else Path(tempfile.mkdtemp(prefix="ff-", dir="/tmp"))
+    made.mkdir(mode=0o700, exist_ok=True)
+    who = identity.choose_identity()
+    if who.owner is not None:
+        folder.path.chmod(0o711)  # passed through, not read: each thing in it is still private
+    who.take_over(made)
+    return None if fits else str(made)

@@ -62,6 +62,10 @@ def examine(settings: Settings, folder: StateFolder) -> list[Finding]:
             findings += check()
         except FlowForgeError as error:
             findings.append(Finding(subject, False, error.message, error.hint))
+        except OSError as error:
+            said = f"cannot be looked at: {error.strerror} ({error.filename})"
+            hint = "Be the user it belongs to, or set FLOWFORGE_STATE to a folder of your own."
+            findings.append(Finding(subject, False, said, hint))
     return findings
 
 

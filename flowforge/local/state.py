@@ -124,6 +124,11 @@ class StateFolder:
             version = int(document.get("version", 0))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except PermissionError as error:
+            raise Refused(
+                f"The state folder {self.path} belongs to somebody else.",
+                hint="Be that user, or set FLOWFORGE_STATE to a folder of your own.",
+            ) from error
         except (ValueError, AttributeError) as error:
             raise Refused(
                 f"{self.file} cannot be read.",
