@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flowforge.errors import Refused
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -86,5 +88,16 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """Read the environment of this process."""
-    return Settings()
+    """Read the environment of this process.
+
+    Raises:
+        Refused: A variable does not hold what it should; its value is not repeated.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise Refused(
+            f"The environment cannot be read: {'; '.join(wrong)}.",
+            hint="Correct or unset those variables (port becomes FLOWFORGE_API_PORT and so on).",
+        ) from None

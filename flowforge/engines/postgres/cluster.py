@@ -66,9 +66,9 @@ class Cluster:
         """
         who = identity.choose_identity()
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        who.take_over(self.data)
         if who.owner is not None:
-            who.take_over(self.socket_folder)
+            who.take_over(self.socket_folder)  # first: the data folder may be in it
+        who.take_over(self.data)
         command = [*who.prefix, self.installation.program("initdb"), "-D", str(self.data)]
         command += ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
         command += (
@@ -76,14 +76,19 @@ class Cluster:
             if password is None
             else ["--auth=scram-sha-256", "--pwfile=/dev/stdin"]
         )
-        made = subprocess.run(
-            command,
-            input=password or "",
-            capture_output=True,
-            text=True,
-            timeout=_INIT_TIMEOUT_SECONDS,
-            check=False,
-        )
+        with tempfile.TemporaryFile() as told:
+            if who.owner is not None:
+                os.fchown(told.fileno(), who.owner, -1)  # initdb opens it anew, by its own right
+            told.write((password or "").encode())
+            told.seek(0)
+            made = subprocess.run(
+                command,
+                stdin=told,
+                capture_output=True,
+                text=True,
+                timeout=_INIT_TIMEOUT_SECONDS,
+                check=False,
+            )
         if made.returncode != 0:
             raise Refused(
                 f"initdb could not make {self.data}: {made.stderr.strip()[-500:]}",
@@ -168,7 +173,11 @@ def scratch_server(
         cluster.create()
         with (root / "log").open("wb") as log:
             process = subprocess.Popen(
-                [*command, *cluster.start_command()], stdin=subprocess.PIPE, stdout=log, stderr=log
+                [*command, *cluster.start_command()],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # what kills our whole group must not kill the guard
             )
     except BaseException:
         _remove(root, sockets)
