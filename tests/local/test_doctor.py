@@ -149,7 +149,7 @@ def test_a_missing_locale_is_named(name: str, fine: bool) -> None:
     assert fine or (name in said and "LANG=C.UTF-8" in said)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="does not apply: root may write everywhere")
 def test_a_folder_that_may_not_be_written_is_named() -> None:
     [finding] = doctor.check_disk(Path("/proc/1/state"))
     assert not finding.is_fine

@@ -53,7 +53,7 @@ def find_installations(preferred: str | None = None) -> tuple[Installation, ...]
     seen: dict[Path, Installation] = {}
     for folder, source in _candidate_folders(preferred):
         real = folder.resolve()
-        if real not in seen and (found := _inspect(folder, source)):
+        if real not in seen and (found := inspect(folder, source)):
             seen[real] = found
     return tuple(seen.values())
 
@@ -118,7 +118,8 @@ def _candidate_folders(preferred: str | None) -> list[tuple[Path, str]]:
     return folders
 
 
-def _inspect(folder: Path, source: str) -> Installation | None:
+def inspect(folder: Path, source: str) -> Installation | None:
+    """The installation in a folder; `None` when its programs are missing or do not run."""
     if not all(os.access(folder / program, os.X_OK) for program in _CLIENTS):
         return None
     try:
