@@ -41,6 +41,7 @@ def test_a_database_that_is_away_at_the_start_is_said_without_its_password(tmp_p
     server.client.close()
 
 
+@pytest.mark.slow
 def test_an_outage_is_sat_out_and_a_frozen_database_does_not_stop_it_from_stopping(
     tmp_path: Path, switchable: Switchable
 ) -> None:

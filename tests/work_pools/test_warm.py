@@ -244,7 +244,14 @@ def launched(
         parent.communicate()
 
 
-@pytest.mark.parametrize("victim", ["launcher", "keeper", "run"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param("launcher", marks=pytest.mark.slow),
+        "keeper",
+        pytest.param("run", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.usefixtures("own_server")
 def test_whatever_is_killed_nothing_of_the_run_is_left(stand: Stand, victim: str) -> None:
     with launched(stand, "hang") as run:
