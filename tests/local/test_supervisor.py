@@ -109,8 +109,8 @@ def test_killing_the_supervisor_leaves_no_process(stage: Any, eventually: Any) -
     stage.session.detach()
     stage.session.process.kill()
     stage.session.process.wait()
-    eventually(lambda: all(map(_gone, everything)))
-    eventually(lambda: not processes.find_marked(processes.folder_mark(stage.folder)))
+    assert eventually(lambda: all(map(_gone, everything)))
+    assert eventually(lambda: not processes.find_marked(processes.folder_mark(stage.folder)))
 
 
 def test_a_killed_guard_is_replaced_and_still_guards(stage: Any, eventually: Any) -> None:
@@ -121,7 +121,7 @@ def test_a_killed_guard_is_replaced_and_still_guards(stage: Any, eventually: Any
     _kill(guard.pid)
     eventually(lambda: [g for g in processes.find_marked(mark) if g != guard])
     stage.session.process.kill()
-    eventually(lambda: _gone(child))
+    assert eventually(lambda: _gone(child))
 
 
 def test_the_end_of_whoever_started_it_ends_everything(tmp_path: Path, eventually: Any) -> None:
@@ -139,7 +139,7 @@ time.sleep(600)
     run = eventually(lambda: (r := published.read_run(tmp_path)) and "one" in r.parts and r)
     starter.kill()
     starter.wait()
-    eventually(lambda: _gone(run.supervisor) and _gone(run.parts["one"].process))
+    assert eventually(lambda: _gone(run.supervisor) and _gone(run.parts["one"].process))
 
 
 def test_a_detached_supervisor_outlives_whoever_started_it(stage: Any) -> None:
@@ -220,5 +220,5 @@ def test_the_kernel_ends_parts_even_when_the_guard_dies_too(stage: Any, eventual
     [guard] = processes.find_marked(processes.mark_of(stage.folder, "guard"))
     psutil.Process(guard.pid).suspend()
     stage.session.process.kill()
-    eventually(lambda: _gone(known))
+    assert eventually(lambda: _gone(known))
     _kill(guard.pid)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from flowforge.errors import Refused
+
 revision = "0001"
 down_revision = None
 
@@ -90,4 +92,7 @@ def _create_records() -> None:
 
 def downgrade() -> None:
     """Refuse: operations have no other home, so they are never dropped by a tool."""
-    raise NotImplementedError("FlowForge's ledger goes forward only; restore a copy instead.")
+    raise Refused(
+        "The ledger's tables only go forward.",
+        hint="Restore a copy of the ledger's database instead: `flowforge restore plan platform`.",
+    )
