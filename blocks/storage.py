@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect.blocks.core import Block
 from pydantic import Field
 
-from flowforge.rules.addresses import StoreAddress
+from flowforge.rules.addresses import FolderAddress
 
 
 class BackupStore(Block):
@@ -19,11 +19,11 @@ class BackupStore(Block):
 
     folder: str = Field(description="absolute path of a folder every operations worker can reach")
 
-    def address(self, name: str) -> StoreAddress:
+    def address(self, name: str) -> FolderAddress:
         """The plain value engines work with."""
-        return StoreAddress(name=name, folder=Path(self.folder))
+        return FolderAddress(name=name, folder=Path(self.folder))
 
     @classmethod
-    def of(cls, address: StoreAddress) -> BackupStore:
+    def of(cls, address: FolderAddress) -> BackupStore:
         """The block that says the same as an address."""
         return cls(folder=str(address.folder))

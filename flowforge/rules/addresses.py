@@ -64,12 +64,45 @@ class PostgresAddress(Value):
         return f"{self.user}@{self.host}:{self.port}"
 
 
-class StoreAddress(Value):
-    """One place that keeps copies."""
+class FolderAddress(Value):
+    """A folder that keeps copies."""
 
     name: str
     folder: Path
-    """The folder of a local store; copies live below it by server and database."""
+    """Copies live below it by server and database."""
+
+    recipients: tuple[str, ...] = ()
+    """age public keys every copy kept here is sealed to; none means that copies are not sealed."""
+
+
+class S3Address(Value):
+    """A bucket that keeps copies."""
+
+    name: str
+    bucket: str
+    prefix: str = ""
+    """Put before every key, with its own closing slash."""
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    """Where an S3-alike listens; AWS itself needs none."""
+
+    access_key_id: str | None = None
+    """No keys at all means those of the machine or pod (its role)."""
+
+    secret_access_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    recipients: tuple[str, ...] = ()
+    """age public keys every copy kept here is sealed to; none means that copies are not sealed."""
+
+    @property
+    def where(self) -> str:
+        """The place as people write it."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
+StoreAddress = FolderAddress | S3Address
+"""One place that keeps copies."""
 
 
 def parse_postgres_url(url: str, *, name: str) -> PostgresAddress:

@@ -101,6 +101,21 @@ class ServerFacts(Value):
         return self.version_num // 10000
 
 
+class Member(Value):
+    """One gzip member of an object: text that can be inflated and loaded by itself."""
+
+    kind: Literal["before-data", "rows", "large-objects", "sequences", "after-data", "trailer"]
+    table: str | None = Field(default=None, description="the table whose rows it holds")
+    offset: int = Field(description="where it begins in the gzip stream")
+    size_bytes: int
+    raw_bytes: int
+    rows: int = 0
+    sha256: str
+    pages: tuple[int, int | None] | None = Field(
+        default=None, description="heap pages its rows were read from, when the table was cut"
+    )
+
+
 class StoredObject(Value):
     """The one object that holds the data."""
 
@@ -110,6 +125,19 @@ class StoredObject(Value):
     sha256: str
     codec: Literal["gzip"] = "gzip"
     trailer: str = Field(description="the last line of the uncompressed text")
+    members: tuple[Member, ...] = Field(
+        default=(), description="where each gzip member lies; empty for a single one"
+    )
+
+
+class Seal(Value):
+    """How a copy is encrypted: to a key of its own, which is wrapped to every recipient."""
+
+    format: Literal["age"] = "age"
+    copy_recipient: str = Field(description="the public half of the copy's own key")
+    recipients: tuple[str, ...] = Field(description="public keys it was wrapped to at first")
+    size_bytes: int = Field(description="of the gzip stream inside")
+    sha256: str = Field(description="of the gzip stream inside")
 
 
 class RunFacts(Value):
@@ -127,7 +155,7 @@ class Manifest(Value):
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     name: str
-    engine: Literal["pg_dump"] = "pg_dump"
+    engine: Literal["members", "pg_dump"] = "pg_dump"
     tool_versions: dict[str, str]
     run: RunFacts
     server: ServerFacts
@@ -146,6 +174,10 @@ class Manifest(Value):
     sequences: tuple[SequenceFacts, ...] = ()
     large_objects: LargeObjectFacts = LargeObjectFacts()
     data: StoredObject
+    seal: Seal | None = Field(default=None, description="none when the copy is not encrypted")
+    globals_data: StoredObject | None = Field(
+        default=None, description="roles and settings of the server, copied beside the database"
+    )
     warnings: tuple[str, ...] = ()
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)

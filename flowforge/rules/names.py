@@ -17,6 +17,7 @@ _COPY_NAME = re.compile(r"^backup-\d{8}-\d{6}$")
 _SECRET_IN_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*:[^/\s@]+@", re.IGNORECASE)
 
 DATA_SUFFIX = ".sql.gz"
+SEALED_SUFFIX = ".age"
 MANIFEST_SUFFIX = ".manifest.json"
 
 
@@ -106,9 +107,15 @@ def parse_prefix(key: str) -> tuple[str, str] | None:
     return unquote(parts[1]), unquote(parts[2])
 
 
-def data_key(server: str, database: str, name: str) -> str:
+def data_key(server: str, database: str, name: str, *, sealed: bool = False) -> str:
     """Where a copy's data lies."""
-    return prefix(server, database) + name + DATA_SUFFIX
+    return prefix(server, database) + name + DATA_SUFFIX + (SEALED_SUFFIX if sealed else "")
+
+
+def globals_key(server: str, database: str, name: str, *, sealed: bool = False) -> str:
+    """Where the roles and settings of the server lie that were copied with a database."""
+    suffix = DATA_SUFFIX + (SEALED_SUFFIX if sealed else "")
+    return prefix(server, database) + name.replace("backup-", "globals-", 1) + suffix
 
 
 def manifest_key(server: str, database: str, name: str) -> str:
@@ -119,6 +126,34 @@ def manifest_key(server: str, database: str, name: str) -> str:
 def proofs_prefix(server: str, database: str, name: str) -> str:
     """The place of a copy's proofs."""
     return f"{prefix(server, database)}proofs/{name}/"
+
+
+def keys_prefix(server: str, database: str, name: str) -> str:
+    """The place of the wrapped keys of a sealed copy."""
+    return f"{prefix(server, database)}keys/{name}/"
+
+
+def hold_key(server: str, database: str, name: str) -> str:
+    """Where it is written that a copy must stay, whatever the retention rule says."""
+    return f"{prefix(server, database)}holds/{name}.json"
+
+
+def owner_of(key: str) -> str | None:
+    """The copy an object beside a manifest belongs to, as its key without a suffix.
+
+    `None` for a manifest itself and for anything that is not part of a copy.
+    """
+    place, _, file = key.rpartition("/")
+    plain = file.removesuffix(SEALED_SUFFIX)
+    if plain.endswith(DATA_SUFFIX):
+        stem = plain.removesuffix(DATA_SUFFIX).replace("globals-", "backup-", 1)
+        return f"{place}/{stem}" if _COPY_NAME.match(stem) else None
+    for kind in ("proofs", "keys", "holds"):
+        base, slash, rest = key.partition(f"/{kind}/")
+        stem = rest.partition("/")[0].removesuffix(".json")
+        if slash and _COPY_NAME.match(stem):
+            return f"{base}/{stem}"
+    return None
 
 
 def proof_key(server: str, database: str, name: str, at: datetime, level: int) -> str:

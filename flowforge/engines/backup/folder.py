@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flowforge.engines.backup.store import Stored
+from flowforge.engines.backup.store import Readable, Stored
 from flowforge.errors import Damaged, FlowForgeError, Refused, Unavailable
 
 _PARTIAL = ".upload-"
@@ -50,10 +50,23 @@ class FolderUpload:
         self.committed = True
 
 
+class _Part:
+    """The next bytes of an open file, up to a number of them."""
+
+    def __init__(self, file: io.FileIO, length: int) -> None:
+        self._file, self._left = file, length
+
+    def read(self, size: int, /) -> bytes | None:
+        """At most `size` bytes; nothing at the end."""
+        chunk = self._file.read(min(size, self._left)) if self._left else b""
+        self._left -= len(chunk or b"")
+        return chunk
+
+
 class FolderStore:
     """Keeps objects as files below one folder."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, *, recipients: tuple[str, ...] = ()) -> None:
         if not folder.is_absolute():
             raise Refused(
                 f"The store {name} is the relative folder {folder}.",
@@ -61,10 +74,11 @@ class FolderStore:
             )
         self.name = name
         self.folder = folder
+        self.recipients = recipients
 
     @contextlib.contextmanager
-    def upload(self, key: str) -> Iterator[FolderUpload]:
-        """Begin a file."""
+    def upload(self, key: str, *, expected_bytes: int = 0) -> Iterator[FolderUpload]:
+        """Begin a file; a file system does not care how large it becomes."""
         final = self._path(key)
         if final.exists():
             raise _taken(final)
@@ -87,7 +101,7 @@ class FolderStore:
             upload.commit()
 
     @contextlib.contextmanager
-    def read(self, key: str, offset: int = 0) -> Iterator[io.FileIO]:
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[Readable]:
         """Open a file."""
         path = self._path(key)
         try:
@@ -101,7 +115,7 @@ class FolderStore:
             raise _explain(error, path) from error
         with file:
             file.seek(offset)
-            yield file
+            yield file if length is None else _Part(file, length)
 
     def head(self, key: str) -> Stored | None:
         """Describe a file."""

@@ -22,10 +22,11 @@ def forget(store: Store, server: str, database: str, copies: Iterable[str]) -> l
     for name in copies:
         store.delete(names.manifest_key(server, database, name))
         reached("manifest-delete")
-        store.delete(names.data_key(server, database, name))
-        reached("data-delete")
-        for proof in list(store.listing(names.proofs_prefix(server, database, name))):
-            store.delete(proof.key)
+        owner = names.prefix(server, database) + name
+        for stored in list(store.listing(names.prefix(server, database))):
+            if names.owner_of(stored.key) == owner:
+                store.delete(stored.key)
+                reached("data-delete")
         gone.append(name)
     return gone
 
@@ -45,16 +46,8 @@ def sweep(store: Store, server: str, database: str) -> list[str]:
         if stored.key.endswith(names.MANIFEST_SUFFIX)
     }
     for stored in listed:
-        owner = _owner(stored.key)
+        owner = names.owner_of(stored.key)
         if owner and owner not in committed and now - stored.modified_at > _ORPHAN_AGE:
             store.delete(stored.key)
             removed.append(stored.key)
     return removed
-
-
-def _owner(key: str) -> str | None:
-    """The copy an object belongs to, as its key without a suffix; `None` for a manifest."""
-    if key.endswith(names.DATA_SUFFIX):
-        return key.removesuffix(names.DATA_SUFFIX)
-    place, slash, rest = key.partition("/proofs/")
-    return f"{place}/{rest.partition('/')[0]}" if slash else None

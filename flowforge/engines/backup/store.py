@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from flowforge.rules.addresses import StoreAddress
+from flowforge.errors import Refused
+from flowforge.rules.addresses import FolderAddress, StoreAddress
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,19 @@ class Stored:
     key: str
     size_bytes: int
     modified_at: datetime
+    locked_until: datetime | None = None
+    """Until when the store itself lets nobody delete it; `head` knows this, a listing does not."""
+
+
+class Locked(Refused):
+    """An object that the store itself lets nobody delete yet."""
+
+    def __init__(self, key: str, until: datetime | None) -> None:
+        shown = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "by a legal hold"
+        super().__init__(
+            f"{key} is locked {shown}.", hint="Nothing to do: it stays until the lock ends."
+        )
+        self.until = until
 
 
 class Upload(Protocol):
@@ -54,9 +68,16 @@ class Store(Protocol):
     """A place that keeps objects by key."""
 
     name: str
+    recipients: tuple[str, ...]
+    """age public keys every copy kept here is sealed to."""
 
-    def upload(self, key: str) -> AbstractContextManager[Upload]:
-        """Begin an object. Leaving the block without `commit` leaves nothing behind."""
+    def upload(self, key: str, *, expected_bytes: int = 0) -> AbstractContextManager[Upload]:
+        """Begin an object. Leaving the block without `commit` leaves nothing behind.
+
+        Args:
+            key: Where it will be.
+            expected_bytes: How large it may become, for stores that cut objects into parts.
+        """
 
     def put_new(self, key: str, content: bytes) -> None:
         """Store a small object in one step.
@@ -65,8 +86,10 @@ class Store(Protocol):
             Refused: An object of that key exists already.
         """
 
-    def read(self, key: str, offset: int = 0) -> AbstractContextManager[Readable]:
-        """Open an object for reading from `offset` bytes on.
+    def read(
+        self, key: str, offset: int = 0, length: int | None = None
+    ) -> AbstractContextManager[Readable]:
+        """Open an object for reading `length` bytes from `offset` on, or all that follows.
 
         Raises:
             Damaged: There is no such object.
@@ -79,7 +102,11 @@ class Store(Protocol):
         """Every object whose key begins with `prefix`, in the order of their keys."""
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is removed already."""
+        """Remove an object; one that is not there is removed already.
+
+        Raises:
+            Locked: The store holds it until a date.
+        """
 
     def sweep(self, prefix: str, older_than: datetime) -> list[str]:
         """Remove uploads below `prefix` that began before `older_than` and were never committed."""
@@ -93,4 +120,6 @@ def open_store(address: StoreAddress) -> Store:
     """
     from flowforge.engines.backup.folder import FolderStore
 
-    return FolderStore(address.name, address.folder)
+    if isinstance(address, FolderAddress):
+        return FolderStore(address.name, address.folder, recipients=address.recipients)
+    raise Refused(f"{address.name} is a bucket.", hint="Save a folder with `flowforge store add`.")

@@ -25,8 +25,8 @@ def keys(store: Store, prefix: str) -> list[str]:
     return [stored.key for stored in store.listing(prefix)]
 
 
-def read(store: Store, key: str, offset: int = 0) -> bytes:
-    with store.read(key, offset) as file:
+def read(store: Store, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    with store.read(key, offset, length) as file:
         return b"".join(iter(lambda: file.read(7) or b"", b""))
 
 
@@ -40,6 +40,8 @@ def test_an_object_appears_when_it_is_committed_and_not_before(kept: Store) -> N
     assert head is not None and head.size_bytes == 11
     assert read(kept, "a/b/x.gz") == b"hello world"
     assert read(kept, "a/b/x.gz", 6) == b"world"
+    assert read(kept, "a/b/x.gz", 2, 5) == b"llo w"
+    assert read(kept, "a/b/x.gz", 9, 500) == b"ld"
 
 
 def test_an_upload_that_is_left_leaves_nothing(kept: Store) -> None:
