@@ -16,17 +16,23 @@ from flowforge.cli import output
 from flowforge.errors import FlowForgeError
 
 EXIT_USAGE = 64
+_EXIT_CODES = (
+    "Exit codes: 0 done; 1 it failed or is not well: see why, then try again; 2 `deploy --check` "
+    "found a difference; 3 refused, nothing was touched; 4 damaged, a person has to look; "
+    "64 typed wrongly."
+)
 
 app = typer.Typer(
     name="flowforge",
     help="Run a platform's life as flows that end in evidence.",
+    epilog=_EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 # Each module registers its own commands on `app`, in the order `--help` shows them.
-_COMMANDS = ("platform", "deploying", "systems", "backups", "restores", "ledger")
+_COMMANDS = ("platform", "status", "deploying", "systems", "backups", "restores", "ledger")
 
 
 def assemble() -> typer.Typer:

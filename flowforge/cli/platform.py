@@ -1,4 +1,4 @@
-"""The platform on this machine: up, down, status, logs, open, doctor, tour.
+"""The platform on this machine: up, down, logs, open, doctor, tour.
 
 Nothing here imports Prefect, so all of it answers at once and works when nothing runs.
 """
@@ -19,18 +19,14 @@ from flowforge.errors import Unavailable
 from flowforge.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from flowforge.local.health import PartHealth
     from flowforge.local.layout import Layout
     from flowforge.local.state import StateFolder
     from flowforge.local.tour import Tour
 
-_PART_COLUMNS = ("part", "status", "pid", "restarts", "for", "memory", "note")
-_DATABASE_COLUMNS = ("server", "database", "newest copy", "age", "proof")
-
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (up, down, status, logs, open_, doctor, tour):
+    for command in (up, down, logs, open_, doctor, tour):
         app.command(name=command.__name__.rstrip("_"))(command)
 
 
@@ -38,13 +34,13 @@ def up(
     no_tour: Annotated[bool, typer.Option("--no-tour", help="only start, run nothing")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Start everything on this machine, run the tour, print the evidence."""
+    """Start everything here, run the tour, print the evidence."""
     from flowforge.local import progress, startup
     from flowforge.local import tour as tours
 
-    settings, folder = _read()
+    settings, folder = read()
     with (
-        _disk_errors(),
+        disk_errors(),
         progress.show(output.err) as shown,
         startup.running(settings, shown) as started,
     ):
@@ -65,8 +61,8 @@ def down(
     """Stop everything; data stays."""
     from flowforge.local import shutdown
 
-    _, folder = _read()
-    with _disk_errors():
+    _, folder = read()
+    with disk_errors():
         stopped = shutdown.stop(folder, _say, forget=forget)
     if as_json:
         output.print_json({"stopped": stopped, "forgotten": forget})
@@ -76,42 +72,17 @@ def down(
     output.out.print(f"{said} {kept}", markup=False)
 
 
-def status(as_json: JsonFlag = False) -> None:
-    """Show what runs, where it is and how well each database is protected."""
-    from dataclasses import asdict
-
-    from flowforge.local import health
-
-    _, folder = _read()
-    with _disk_errors():
-        found = health.look(folder)
-    if as_json:
-        output.print_json({**asdict(found), "state": str(folder.path)})
-    else:
-        if found.parts:
-            output.print_table(_PART_COLUMNS, [_part_row(part) for part in found.parts])
-        for name, address in found.addresses.items():
-            output.out.print(f"{name:<9} {address}", markup=False)
-        if found.databases:
-            output.print_table(
-                _DATABASE_COLUMNS, [_database_row(entry) for entry in found.databases]
-            )
-        output.out.print(found.summary, markup=False)
-    if not found.is_running:
-        raise typer.Exit(1)
-
-
 def logs(
     part: Annotated[
-        str | None, typer.Argument(help="server, postgres, worker-operations...")
+        str | None, typer.Argument(help="a part that `flowforge status` shows; by default all")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until Ctrl-C")] = False,
 ) -> None:
     """Show the end of the logs."""
     from flowforge.local import logs as log_files
 
-    _, folder = _read()
-    with _disk_errors():
+    _, folder = read()
+    with disk_errors():
         log_files.show(log_files.find(folder, part), _write, follow=follow)
 
 
@@ -121,7 +92,7 @@ def open_() -> None:
 
     from flowforge.local import health
 
-    _, folder = _read()
+    _, folder = read()
     found = health.look(folder)
     if "ui" not in found.addresses:
         raise Unavailable(found.summary, hint="Start it with `flowforge up`.")
@@ -130,12 +101,12 @@ def open_() -> None:
 
 
 def doctor(as_json: JsonFlag = False) -> None:
-    """Explain what is wrong on this machine, and what to do about it."""
+    """Explain what is wrong on this machine, and what helps."""
     from dataclasses import asdict
 
     from flowforge.local import doctor as examination
 
-    settings, folder = _read()
+    settings, folder = read()
     findings = examination.examine(settings, folder)
     fine = all(finding.is_fine for finding in findings)
     if as_json:
@@ -155,8 +126,8 @@ def tour(as_json: JsonFlag = False) -> None:
     from flowforge.local import progress, startup
     from flowforge.local import tour as tours
 
-    settings, folder = _read()
-    with _disk_errors(), progress.show(output.err) as shown:
+    settings, folder = read()
+    with disk_errors(), progress.show(output.err) as shown:
         taken = tours.take(startup.find_running(settings, folder), shown)
     if as_json:
         output.print_json({"tour": _tour_fields(taken)})
@@ -166,7 +137,8 @@ def tour(as_json: JsonFlag = False) -> None:
         raise typer.Exit(1)
 
 
-def _read() -> tuple[Settings, StateFolder]:
+def read() -> tuple[Settings, StateFolder]:
+    """The settings and the state folder of this machine's platform."""
     from flowforge.local.state import StateFolder
 
     os.umask(0o077)  # whatever the shell says: what is made here is its owner's alone, and usable
@@ -184,7 +156,7 @@ def _write(text: str) -> None:
 
 
 @contextmanager
-def _disk_errors() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
     """Say what to do when the disk is full or forbids something."""
     try:
         yield
@@ -221,17 +193,3 @@ def _tour_fields(taken: Tour) -> dict[str, object]:
     from dataclasses import asdict
 
     return {**asdict(taken), "failed": taken.failed}
-
-
-def _part_row(part: PartHealth) -> tuple[object, ...]:
-    started = output.show_seconds(part.since_seconds)
-    memory = f"{part.memory_mb:.0f} MB"
-    return part.name, part.status, part.pid or "-", part.restarts, started, memory, part.note
-
-
-def _database_row(entry: dict[str, object]) -> tuple[object, ...]:
-    level = entry.get("level")
-    proof = "none" if level is None else f"L{level}"
-    age = entry.get("age_seconds")
-    shown = output.show_seconds(float(str(age))) if age is not None else "-"
-    return entry.get("server"), entry.get("database"), entry.get("newest_copy") or "-", shown, proof

@@ -17,7 +17,13 @@ import functools
 from pydantic import JsonValue
 
 from flowforge.client.address import Environment, find_environment
-from flowforge.client.answers import CopyWithProofs, DatabaseStatus, Status
+from flowforge.client.answers import (
+    CopyWithProofs,
+    DatabaseStatus,
+    PoolStatus,
+    Readiness,
+    Status,
+)
 from flowforge.client.awaiting import AsyncFlowForge, AsyncRun
 from flowforge.client.blocking import FlowForge, Run
 from flowforge.client.calls import RESTORE
@@ -34,7 +40,9 @@ __all__ = [
     "Environment",
     "FlowForge",
     "Operation",
+    "PoolStatus",
     "Proof",
+    "Readiness",
     "Run",
     "RunFacts",
     "Status",

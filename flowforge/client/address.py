@@ -38,9 +38,14 @@ class Environment:
     """User and password of basic authentication."""
 
     @property
+    def root_url(self) -> str:
+        """The server itself, where its probes are."""
+        return self.api_url.removesuffix("/api")
+
+    @property
     def own_url(self) -> str:
         """FlowForge's own API."""
-        return self.api_url.removesuffix("/api") + "/ff/v1"
+        return f"{self.root_url}/ff/v1"
 
     @property
     def is_loopback(self) -> bool:

@@ -34,6 +34,28 @@ class DatabaseStatus(BaseModel):
     proof_age_seconds: float | None = None
 
 
+class Readiness(BaseModel):
+    """Whether the server takes writes."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    ready: bool
+    reason: str = ""
+    """Why it does not."""
+
+
+class PoolStatus(BaseModel):
+    """One work pool, and who takes runs from it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    type: str
+    is_paused: bool = False
+    workers_online: int
+    """Workers whose heartbeat is recent."""
+
+
 class Status(BaseModel):
     """How the platform is."""
 

@@ -10,7 +10,7 @@ import httpx
 from pydantic import JsonValue
 
 from flowforge.client.address import Environment, find_environment
-from flowforge.client.answers import CopyWithProofs, Status
+from flowforge.client.answers import CopyWithProofs, PoolStatus, Readiness, Status
 from flowforge.client.calls import Calls
 from flowforge.client.exchange import PATIENCE_SECONDS, Exchange, Lost, Pause, Reply, Request
 from flowforge.client.runs import RunFacts, Step
@@ -80,17 +80,7 @@ class AsyncFlowForge:
     async def run(
         self, deployment: str, /, *, idempotency_key: str | None = None, **parameters: object
     ) -> AsyncRun:
-        """Start a deployment, for example `backup-postgres/database-backup`.
-
-        Args:
-            deployment: `flow/deployment`.
-            idempotency_key: Calls with the same key start one run; by default each starts its own.
-            parameters: The flow's parameters.
-
-        Raises:
-            Refused: No such deployment or parameter, or a parameter holds a password.
-            Unavailable: The server did not answer in time.
-        """
+        """Start a deployment. See `FlowForge.run`."""
         asked = self.calls.submit(deployment, parameters, idempotency_key)
         return AsyncRun(await self.carry_out(asked), self)
 
@@ -101,6 +91,14 @@ class AsyncFlowForge:
     async def status(self) -> Status:
         """How the platform is, and how well each database is protected."""
         return await self.carry_out(self.calls.status())
+
+    async def readiness(self) -> Readiness:
+        """Whether the server takes writes."""
+        return await self.carry_out(self.calls.readiness())
+
+    async def pools(self) -> list[PoolStatus]:
+        """FlowForge's work pools, and how many workers each has."""
+        return await self.carry_out(self.calls.pools())
 
     async def copies(self, server: str | None = None, database: str | None = None) -> list[Copy]:
         """The copies that exist, newest first."""
@@ -117,21 +115,8 @@ class AsyncFlowForge:
     async def restore_plan(
         self, server: str, database: str | None = None, copy: str = "latest", **target: str | None
     ) -> dict[str, JsonValue]:
-        """What a restore would do; touches nothing.
-
-        Args:
-            server: The server the copy was taken from.
-            database: The database the copy was taken from.
-            copy: Name of the copy, or `latest`.
-            target: `target_server`, `target_database` and `store` where they differ.
-
-        Returns:
-            `plan` and the `plan_hash` under which it may be applied.
-        """
-        asked = self.calls.restore_plan(
-            {"server": server, "database": database, "copy": copy, **target}
-        )
-        return await self.carry_out(asked)
+        """What a restore would do; touches nothing. See `FlowForge.restore_plan`."""
+        return await self.carry_out(self.calls.restore_plan(server, database, copy, target))
 
     async def carry_out(self, exchange: Exchange[T]) -> T:
         """Do what an exchange asks for until it returns."""

@@ -10,7 +10,7 @@ import httpx
 from pydantic import JsonValue
 
 from flowforge.client.address import Environment, find_environment
-from flowforge.client.answers import CopyWithProofs, Status
+from flowforge.client.answers import CopyWithProofs, PoolStatus, Readiness, Status
 from flowforge.client.calls import Calls
 from flowforge.client.exchange import PATIENCE_SECONDS, Exchange, Lost, Pause, Reply, Request
 from flowforge.client.runs import RunFacts, Step
@@ -123,6 +123,14 @@ class FlowForge:
         """How the platform is, and how well each database is protected."""
         return self.carry_out(self.calls.status())
 
+    def readiness(self) -> Readiness:
+        """Whether the server takes writes."""
+        return self.carry_out(self.calls.readiness())
+
+    def pools(self) -> list[PoolStatus]:
+        """FlowForge's work pools, and how many workers each has."""
+        return self.carry_out(self.calls.pools())
+
     def copies(self, server: str | None = None, database: str | None = None) -> list[Copy]:
         """The copies that exist, newest first."""
         return self.carry_out(self.calls.copies(server, database))
@@ -149,10 +157,7 @@ class FlowForge:
         Returns:
             `plan` and the `plan_hash` under which it may be applied.
         """
-        asked = self.calls.restore_plan(
-            {"server": server, "database": database, "copy": copy, **target}
-        )
-        return self.carry_out(asked)
+        return self.carry_out(self.calls.restore_plan(server, database, copy, target))
 
     def carry_out(self, exchange: Exchange[T]) -> T:
         """Do what an exchange asks for until it returns."""

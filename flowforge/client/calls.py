@@ -11,7 +11,14 @@ from urllib.parse import quote
 from pydantic import JsonValue
 
 from flowforge.client.address import Environment
-from flowforge.client.answers import CopyWithProofs, Status, read_list, read_value
+from flowforge.client.answers import (
+    CopyWithProofs,
+    PoolStatus,
+    Readiness,
+    Status,
+    read_list,
+    read_value,
+)
 from flowforge.client.exchange import (
     PATIENCE_SECONDS,
     Exchange,
@@ -33,6 +40,7 @@ RESTORE = "restore-postgres/on-demand"
 _FIRST_LOOK_SECONDS = 0.3
 _LONGEST_LOOK_SECONDS = 2.0
 _RECORD_DEADLINE_SECONDS = 10.0
+_OWN_POOLS = "flowforge-"
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class Calls:
         reply = yield from ask(request)
         if reply.status in (404, 422):
             raise Refused(
-                f"There is no run {flow_run_id!r}.", hint="`flowforge status` lists the last ones."
+                f"There is no run {flow_run_id!r}.", hint="The UI lists the runs there are."
             )
         if not reply.is_ok:
             raise explain(reply, request)
@@ -128,6 +136,31 @@ class Calls:
         body = yield from self._own("status")
         return Status.model_validate(body)
 
+    def readiness(self) -> Exchange[Readiness]:
+        """Ask whether the server takes writes; a 503 of its own is an answer, not an outage."""
+        request = Request("GET", f"{self.environment.root_url}/ready")
+        said = _readiness((yield request))
+        if said is None:  # a proxy answered, or nobody
+            reply = yield from ask(request, self.patience_seconds)
+            said = _readiness(reply)
+            if said is None:
+                raise not_flowforge(request) if reply.is_ok else explain(reply, request)
+        return said
+
+    def pools(self) -> Exchange[list[PoolStatus]]:
+        """List FlowForge's own work pools and how many workers each has."""
+        found = yield from call(
+            self._prefect("POST", "work_pools/filter", {"limit": 200}), self.patience_seconds
+        )
+        pools = []
+        for row in _rows(found):
+            if (name := str(row["name"])).startswith(_OWN_POOLS):
+                asked = self._prefect("POST", f"work_pools/{_part(name)}/workers/filter", {})
+                workers = _rows((yield from call(asked, self.patience_seconds)))
+                online = sum(worker["status"] == "ONLINE" for worker in workers)
+                pools.append(read_value(PoolStatus, {**row, "workers_online": online}))
+        return sorted(pools, key=lambda pool: pool.name)
+
     def copies(self, server: str | None, database: str | None) -> Exchange[list[Copy]]:
         """List copies, newest first."""
         query = {"server": server, "database": database}
@@ -145,9 +178,12 @@ class Calls:
         body = yield from self._own("operations", query)
         return read_list(Operation, body, "operations")
 
-    def restore_plan(self, parameters: Mapping[str, str | None]) -> Exchange[dict[str, JsonValue]]:
+    def restore_plan(
+        self, server: str, database: str | None, copy: str, target: Mapping[str, str | None]
+    ) -> Exchange[dict[str, JsonValue]]:
         """Let a run work out what a restore would do, and return the plan and its hash."""
-        given = {name: value for name, value in parameters.items() if value is not None}
+        asked = {"server": server, "database": database, "copy": copy, **target}
+        given = {name: value for name, value in asked.items() if value is not None}
         run = yield from self.submit(RESTORE, {**given, "action": "plan"}, None)
         run = yield from self.wait(run, None, None)
         return (yield from self.result(run)).facts
@@ -208,6 +244,12 @@ class Calls:
     def _read(self, body: JsonValue) -> RunFacts:
         assert isinstance(body, dict)
         return read_run(body, self.environment.run_url(str(body["id"])))
+
+
+def _readiness(reply: Reply | Lost | None) -> Readiness | None:
+    """What the server itself said, or `None` when another one answered, or nobody."""
+    body = reply.body if isinstance(reply, Reply) else None
+    return read_value(Readiness, body) if isinstance(body, dict) and "ready" in body else None
 
 
 def _operation(reply: Reply | Lost | None) -> Operation | None:

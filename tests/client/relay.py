@@ -34,6 +34,11 @@ class Relay:
         """Set what one of FlowForge's own addresses answers."""
         self.own[f"/ff/v1/{path}"] = (200, {"schema": 1, **body})
 
+    def answer_ready(self, reason: str | None = None) -> None:
+        """Set what the server's probe answers: that it takes writes, or why not."""
+        body = {"ready": reason is None, **({"reason": reason} if reason else {})}
+        self.own["/ready"] = (200 if reason is None else 503, body)
+
     def refuse(self, path: str, error: Refused) -> None:
         told = {"kind": "refused", "message": error.message, "hint": error.hint}
         self.own[f"/ff/v1/{path}"] = (404, {"error": told})
@@ -107,7 +112,7 @@ def _handler(relay: Relay) -> type[BaseHTTPRequestHandler]:
 
         def _ask(self, content: bytes) -> tuple[int, bytes]:
             path = self.path.partition("?")[0]
-            if path.startswith("/ff/v1/"):
+            if path.startswith("/ff/v1/") or path in relay.own:
                 status, body = relay.own.get(path, (404, {"detail": "Not Found"}))
                 return status, json.dumps(body, default=str).encode()
             reply = relay.prefect.request(
