@@ -47,13 +47,10 @@ def run_backup(
 ) -> None:
     """Copy a database, prove the copy, and print the evidence."""
     parameters = database_parameters(server, database, store)
-    with following.open_client(profile) as client:
-        run = client.run(BACKUP, **parameters)
-        if no_wait:
-            following.print_started(run, json)
-            return
-        operation = following.follow(run)
-        following.print_evidence(run, operation, json)
+    if no_wait:
+        following.print_started(following.start(profile, BACKUP, **parameters), json)
+        return
+    following.print_evidence(*following.run_to_end(profile, BACKUP, **parameters), json)
 
 
 @group.command("list")
@@ -108,16 +105,13 @@ def verify_copy(
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
-    """Restore a copy on a scratch server, compare it, and print the evidence."""
+    """Restore a copy on a scratch server and compare it."""
     parameters = database_parameters(server, database, store)
     parameters["copy"] = name if name == "latest" else names.check_copy_name(name)
-    with following.open_client(profile) as client:
-        run = client.run(DRILL, **parameters)
-        if no_wait:
-            following.print_started(run, json)
-            return
-        operation = following.follow(run)
-        following.print_evidence(run, operation, json)
+    if no_wait:
+        following.print_started(following.start(profile, DRILL, **parameters), json)
+        return
+    following.print_evidence(*following.run_to_end(profile, DRILL, **parameters), json)
 
 
 def database_parameters(server: str, database: str | None, store: str | None) -> dict[str, str]:
@@ -164,7 +158,7 @@ def _row(copy: Copy) -> tuple[object, ...]:
         output.show_bytes(copy.size_bytes),
         f"{copy.rows:,}",
         "failed" if copy.failed else copy.level.label,
-        output.show_age(copy.proven_at),
+        f"{output.show_age(copy.proven_at)} ago" if copy.proven_at else "never",
     )
 
 

@@ -22,7 +22,7 @@ def deploy(
     json: output.JsonFlag = False,
     profile: output.ProfileOption = None,
 ) -> None:
-    """Deploy prefect.yaml, prune what left it, and match the automations."""
+    """Make the server equal to prefect.yaml and to the automations."""
     from flowforge.client.address import find_environment
 
     # Prefect reads its server's address when it is imported, so it is settled before.

@@ -54,6 +54,19 @@ def follow(run: Run) -> Operation:
     return run.result()
 
 
+def run_to_end(profile: str | None, deployment: str, **parameters: str) -> tuple[Run, Operation]:
+    """Start a run, follow it, and return it with what it recorded; raises as `follow` does."""
+    with open_client(profile) as client:
+        run = client.run(deployment, **parameters)
+        return run, follow(run)
+
+
+def start(profile: str | None, deployment: str, **parameters: str) -> Run:
+    """Start a run and leave it alone."""
+    with open_client(profile) as client:
+        return client.run(deployment, **parameters)
+
+
 def describe(facts: RunFacts, steps: list[Step]) -> str:
     """What a run is doing, in one line."""
     going = [step.name for step in steps if step.state_type == "RUNNING"]

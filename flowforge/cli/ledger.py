@@ -33,7 +33,7 @@ def rebuild(
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
-    """Read every copy and proof from the stores and make the catalogue equal to them."""
+    """Make the catalogue anew from every copy and proof in the stores."""
     from flowforge import ledger
     from flowforge.engines.backup import catalogue
     from flowforge.engines.backup.folder import FolderStore

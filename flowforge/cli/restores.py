@@ -44,15 +44,13 @@ def plan_restore(
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
-    """Say what a restore would do and lose, and under which hash it may be applied."""
+    """Say what a restore would do and lose; print the hash to apply."""
     parameters = _parameters(server, database, copy, to_server, to_database, store)
-    with following.open_client(profile) as client:
-        run = client.run(RESTORE, action="plan", **parameters)
-        facts = following.follow(run).facts
+    run, operation = following.run_to_end(profile, RESTORE, action="plan", **parameters)
     if json:
-        output.print_json({"run": following.run_json(run), **facts})
+        output.print_json({"run": following.run_json(run), **operation.facts})
         return
-    _print_plan(facts, parameters)
+    _print_plan(operation.facts, parameters)
 
 
 @group.command("apply")
@@ -67,11 +65,10 @@ def apply_restore(
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
-    """Restore as planned: beside the live database, compared, then swapped in one transaction."""
+    """Restore as planned: load beside the live one, compare, swap."""
     parameters = _parameters(server, database, copy, to_server, to_database, store)
-    with following.open_client(profile) as client:
-        run = client.run(RESTORE, action="apply", plan_hash=plan, **parameters)
-        operation = following.follow(run)
+    parameters |= {"action": "apply", "plan_hash": plan}
+    run, operation = following.run_to_end(profile, RESTORE, **parameters)
     following.print_evidence(run, operation, json)
     if json:
         return
@@ -97,10 +94,8 @@ def undo_restore(
 ) -> None:
     """Give the database that was live before a restore its name back."""
     parameters = backups.database_parameters(server, database, None)
-    with following.open_client(profile) as client:
-        run = client.run(RESTORE, action="undo", plan_hash=restore_id, **parameters)
-        operation = following.follow(run)
-    following.print_evidence(run, operation, json)
+    parameters |= {"action": "undo", "plan_hash": restore_id}
+    following.print_evidence(*following.run_to_end(profile, RESTORE, **parameters), json)
 
 
 def _parameters(

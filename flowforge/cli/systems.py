@@ -6,8 +6,9 @@ import getpass
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import JsonValue
@@ -30,8 +31,9 @@ Account = Annotated[str | None, typer.Option("--user", help="account on the mail
 PasswordEnv = Annotated[
     str | None, typer.Option("--password-env", help="variable with that account's password")
 ]
-# Accepted only to say no without the parser repeating it.
-Misplaced = Annotated[list[str] | None, typer.Argument(hidden=True)]
+# A word too many is let through, only to say no without the parser repeating it.
+_TAKES_MORE = {"allow_extra_args": True}
+_NOT_FACTS = frozenset({"schema", "kind", "ok", "problems"})
 
 
 def register(app: typer.Typer) -> None:
@@ -42,21 +44,21 @@ def register(app: typer.Typer) -> None:
         ("notify", "pager", add_pager, "Channels that people are told through, by name."),
     ):
         group = typer.Typer(help=text, no_args_is_help=True)
-        group.command("add")(add)
+        group.command("add", context_settings=_TAKES_MORE)(add)
         _add_verbs(group, kind)
         app.add_typer(group, name=word)
 
 
 def add_database(
+    context: typer.Context,
     name: Name,
-    misplaced: Misplaced = None,
     url_env: UrlEnv = None,
     no_test: NoTest = False,
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
-    """Save a PostgreSQL server; its URL is read from standard input, or asked for."""
-    _check_name(name, "server", misplaced, "database")
+    """Save a server; its URL is asked for, or read from standard input."""
+    _check_name(name, "server", context.args, "database")
     url = _read_secret(url_env, f"PostgreSQL URL of {name} (not shown): ", "database", name)
     address = addresses.parse_postgres_url(url, name=name)
     found = {} if no_test else _try_database(address)
@@ -77,15 +79,15 @@ def add_database(
 
 
 def add_store(
+    context: typer.Context,
     name: Name,
     folder: Annotated[Path, typer.Option("--folder", help="folder that keeps the copies")],
-    misplaced: Misplaced = None,
     no_test: NoTest = False,
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
     """Save a folder as a store of copies."""
-    _check_name(name, "store", misplaced, "store")
+    _check_name(name, "store", context.args, "store")
     folder = folder.expanduser().resolve()
     if not no_test and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise Refused(
@@ -98,8 +100,8 @@ def add_store(
 
 
 def add_pager(
+    context: typer.Context,
     name: Name,
-    misplaced: Misplaced = None,
     webhook: Annotated[bool, typer.Option("--webhook", help="JSON to a URL")] = False,
     slack: Annotated[bool, typer.Option("--slack", help="a Slack-shaped URL")] = False,
     smtp: Annotated[str | None, typer.Option("--smtp", help="mail server, HOST:PORT")] = None,
@@ -111,8 +113,8 @@ def add_pager(
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
-    """Save a channel; a webhook's URL is read from standard input, or asked for."""
-    _check_name(name, "pager", misplaced, "notify")
+    """Save a channel; a URL is asked for, or read from standard input."""
+    _check_name(name, "pager", context.args, "notify")
     if [webhook, slack, smtp is not None].count(True) != 1:
         raise Refused(
             "It is not said what kind of channel this is.",
@@ -143,15 +145,13 @@ def _add_verbs(group: typer.Typer, kind: str) -> None:
     def test_system(name: Name, json: JsonFlag = False, profile: ProfileOption = None) -> None:
         """Try it for real, from this machine."""
         answer = saved.ask(["test", kind, names.check_system_name(name, kind=kind)], profile)
-        answer.pop("schema", None)
+        is_fine = not answer["problems"]
         if json:
-            output.print_json(answer)
-            return
-        problems = answer.pop("problems", [])
-        facts = {key: value for key, value in answer.items() if key not in ("kind", "ok")}
-        output.print_facts({key: _flat(value) for key, value in facts.items()})
-        for problem in problems:
-            output.out.print(f"problem: {output.show(problem)}", markup=False)
+            output.print_json({**answer, "ok": is_fine})
+        else:
+            _print_tested(answer)
+        if not is_fine:
+            raise typer.Exit(1)
 
     @group.command("remove")
     def remove_system(name: Name, json: JsonFlag = False, profile: ProfileOption = None) -> None:
@@ -163,8 +163,16 @@ def _add_verbs(group: typer.Typer, kind: str) -> None:
         output.out.print(f"{name} is forgotten; the {kind} itself was not touched.", markup=False)
 
 
-def _check_name(name: str, kind: str, misplaced: list[str] | None, word: str) -> None:
-    if misplaced or names.looks_like_secret(name):
+def _print_tested(answer: Mapping[str, Any]) -> None:
+    """Print what a try found out, and what would be in the way of an operation."""
+    facts = {name: value for name, value in answer.items() if name not in _NOT_FACTS}
+    output.print_facts(dict(_show_fact(name, value) for name, value in facts.items()))
+    for problem in answer["problems"]:
+        output.out.print(f"problem: {output.show(problem)}", markup=False)
+
+
+def _check_name(name: str, kind: str, more: list[str], word: str) -> None:
+    if more or names.looks_like_secret(name):
         _refuse_argument(word)
     names.check_system_name(name, kind=kind)
 
@@ -242,5 +250,11 @@ def _print_saved(kind: str, name: str, action: str, where: str, as_json: bool) -
     output.print_facts({"saved": f"{name} ({action})", "where": where})
 
 
-def _flat(value: JsonValue) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _show_fact(name: str, value: JsonValue) -> tuple[str, str]:
+    """A fact as people say it: `size_bytes` is a size, `is_replica` is yes or no."""
+    if name.endswith("_bytes") and isinstance(value, int):
+        return name.removesuffix("_bytes"), output.show_bytes(value)
+    shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, bool):
+        shown = "yes" if value else "no"
+    return name.removeprefix("is_").replace("_", " "), shown

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import typer.core
+import typer.main
 
+from flowforge import cli
 from flowforge.cli import output
 from tests.cli.conftest import Command
 from tests.prefect_server import free_port
@@ -135,3 +138,14 @@ def test_odd_names_stay_on_their_line_and_are_no_markup(
     output.print_table(("name",), [("a\nb\x1b[31m [red]c[/red]",)])
     printed = capsys.readouterr().out
     assert "a\\nb\\x1b[31m [red]c[/red]" in printed
+
+
+def test_no_line_of_help_is_cut_off(flowforge: Command) -> None:
+    command = typer.main.get_command(cli.assemble())
+    assert isinstance(command, typer.core.TyperGroup)
+    groups = [name for name, one in command.commands.items() if hasattr(one, "commands")]
+    for words in ([], *([group] for group in groups)):
+        helped = flowforge(*words, "--help", COLUMNS="80")
+        assert helped.code == 0
+        told = helped.out.partition("\n")[2]  # the first line is the usage
+        assert [line for line in told.splitlines() if line.endswith("...")] == []
