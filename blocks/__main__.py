@@ -14,8 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from pydantic import JsonValue
 
 from blocks import BackupStore, Pager, PostgresServer, documents
-from flowforge import prefect_api
-from flowforge.cli import output
+from flowforge import prefect_api, terminal
 from flowforge.errors import FlowForgeError, Refused
 
 _Verb = Callable[[SyncPrefectClient, argparse.Namespace], Mapping[str, JsonValue]]
@@ -30,10 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
         with prefect_api.connect() as client:
             answer = _VERBS[options.verb](client, options)
     except FlowForgeError as error:
-        output.print_error(error)
+        terminal.print_error(error)
         return error.exit_code
     if options.json:
-        output.print_json(answer)
+        terminal.print_json(answer)
     else:
         _print(options.verb, answer)
     return 0
@@ -136,10 +135,10 @@ def _print(verb: str, answer: Mapping[str, JsonValue]) -> None:
     rows = answer.get("saved") or answer.get("documents")
     if isinstance(rows, list):
         cells = [list(row.values())[:3] for row in rows if isinstance(row, dict)]
-        output.print_table(("kind", "name", "where" if verb == "list" else "action"), cells)
+        terminal.print_table(("kind", "name", "where" if verb == "list" else "action"), cells)
         return
     for field, value in answer.items():
-        output.out.print(f"{field}: {_flat(value)}", markup=False)
+        terminal.out.print(f"{field}: {_flat(value)}", markup=False)
 
 
 def _flat(value: JsonValue) -> str:

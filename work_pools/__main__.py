@@ -11,7 +11,7 @@ import sys
 
 import httpx
 
-from flowforge.cli import output
+from flowforge import terminal
 from flowforge.client.address import find_environment
 from flowforge.errors import FlowForgeError, Refused, Unavailable
 from flowforge.settings import read_settings
@@ -31,13 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
         with open_api() as api:
             changes = {pool.name: match(api, pool) for pool in pools}
     except FlowForgeError as error:
-        output.print_error(error)
+        terminal.print_error(error)
         return error.exit_code
     if options.json:
-        output.print_json({"pools": {name: list(changed) for name, changed in changes.items()}})
+        terminal.print_json({"pools": {name: list(changed) for name, changed in changes.items()}})
     else:
         for name, changed in changes.items():
-            output.out.print(f"{name}: {', '.join(changed) or 'unchanged'}", markup=False)
+            terminal.out.print(f"{name}: {', '.join(changed) or 'unchanged'}", markup=False)
     return 0
 
 

@@ -7,15 +7,12 @@ function that needs it, and nothing on this path imports Prefect.
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Annotated
 
 import typer
 
-from flowforge.cli import output
-from flowforge.errors import FlowForgeError
+from flowforge import terminal
 
-EXIT_USAGE = 64
 _EXIT_CODES = (
     "Exit codes: 0 done; 1 it failed or is not well: see why, then try again; 2 `deploy --check` "
     "found a difference; 3 refused, nothing was touched; 4 damaged, a person has to look; "
@@ -32,7 +29,16 @@ app = typer.Typer(
 )
 
 # Each module registers its own commands on `app`, in the order `--help` shows them.
-_COMMANDS = ("platform", "status", "deploying", "systems", "backups", "restores", "ledger")
+_COMMANDS = (
+    "platform",
+    "status",
+    "deploying",
+    "systems",
+    "backups",
+    "restores",
+    "ledger",
+    "breakglass",
+)
 
 
 def assemble() -> typer.Typer:
@@ -45,26 +51,14 @@ def assemble() -> typer.Typer:
 
 def main() -> None:
     """Run one command and turn what happens into its exit code."""
-    try:
-        code = assemble()(standalone_mode=False)
-    except FlowForgeError as error:
-        output.print_error(error)
-        sys.exit(error.exit_code)
-    except typer.TyperException as error:
-        output.print_usage_error(error)
-        sys.exit(EXIT_USAGE)
-    except typer.Abort:
-        output.err.print("Stopped; nothing was done.")
-        sys.exit(1)
-    # What a command returns is its exit code; most return nothing.
-    sys.exit(code if isinstance(code, int) else 0)
+    terminal.run(assemble(), "flowforge")
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib import metadata
 
-        output.out.print(f"flowforge {metadata.version('flowforge')}")
+        terminal.out.print(f"flowforge {metadata.version('flowforge')}")
         raise typer.Exit
 
 

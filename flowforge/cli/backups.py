@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowforge.cli import following, output
-from flowforge.cli.output import JsonFlag, ProfileOption
+from flowforge import terminal
+from flowforge.cli import following
 from flowforge.errors import Refused
 from flowforge.rules import names
+from flowforge.terminal import JsonFlag, ProfileOption
 
 if TYPE_CHECKING:
     from flowforge.client import Copy, FlowForge, Proof
@@ -64,13 +65,13 @@ def list_copies(
     with following.open_client(profile) as client:
         copies = client.copies(server, database)
     if json:
-        output.print_json({"copies": [copy.model_dump(mode="json") for copy in copies]})
+        terminal.print_json({"copies": [copy.model_dump(mode="json") for copy in copies]})
         return
     if not copies:
-        output.out.print("No copies yet. `flowforge backup run SERVER` makes one.")
+        terminal.out.print("No copies yet. `flowforge backup run SERVER` makes one.")
         return
     columns = ("server", "database", "copy", "age", "size", "rows", "level", "proven")
-    output.print_table(columns, [_row(copy) for copy in copies])
+    terminal.print_table(columns, [_row(copy) for copy in copies])
 
 
 @group.command("show")
@@ -88,7 +89,7 @@ def show_copy(
         copy, proofs = client.copy(copy.server, copy.database, copy.name)
     if json:
         shown = [proof.model_dump(mode="json") for proof in proofs]
-        output.print_json({"copy": copy.model_dump(mode="json"), "proofs": shown})
+        terminal.print_json({"copy": copy.model_dump(mode="json"), "proofs": shown})
         return
     _print_copy(copy)
     for proof in sorted(proofs, key=lambda proof: proof.checked_at):
@@ -141,7 +142,7 @@ def find_copy(client: FlowForge, name: str, server: str | None, database: str | 
             hint="`flowforge backup list` shows the copies there are.",
         )
     if len({(copy.server, copy.database) for copy in found}) > 1:
-        places = ", ".join(f"{output.show(copy.database)} on {copy.server}" for copy in found)
+        places = ", ".join(f"{terminal.show(copy.database)} on {copy.server}" for copy in found)
         raise Refused(
             f"There are several copies {name}: of {places}.",
             hint="Say which with --server and --database.",
@@ -154,27 +155,27 @@ def _row(copy: Copy) -> tuple[object, ...]:
         copy.server,
         copy.database,
         copy.name,
-        output.show_age(copy.snapshot_at),
-        output.show_bytes(copy.size_bytes),
+        terminal.show_age(copy.snapshot_at),
+        terminal.show_bytes(copy.size_bytes),
         f"{copy.rows:,}",
         "failed" if copy.failed else copy.level.label,
-        f"{output.show_age(copy.proven_at)} ago" if copy.proven_at else "never",
+        f"{terminal.show_age(copy.proven_at)} ago" if copy.proven_at else "never",
     )
 
 
 def _print_copy(copy: Copy) -> None:
-    output.print_facts(
+    terminal.print_facts(
         {
             "copy": copy.name,
             "of": f"{copy.database} on {copy.server}",
             "store": copy.store,
             "snapshot": f"{copy.snapshot_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, "
-            f"{output.show_age(copy.snapshot_at)} ago",
+            f"{terminal.show_age(copy.snapshot_at)} ago",
             "holds": f"{copy.tables} tables, {copy.rows:,} rows",
-            "size": f"{output.show_bytes(copy.size_bytes)} stored, "
-            f"{output.show_bytes(copy.raw_bytes)} as text",
+            "size": f"{terminal.show_bytes(copy.size_bytes)} stored, "
+            f"{terminal.show_bytes(copy.raw_bytes)} as text",
             "level": "failed its last examination" if copy.failed else copy.level.label,
-            "proven": f"{output.show_age(copy.proven_at)} ago" if copy.proven_at else "never",
+            "proven": f"{terminal.show_age(copy.proven_at)} ago" if copy.proven_at else "never",
             "made by": copy.flow_run_id,
             "warnings": "; ".join(copy.warnings),
             "restore": f"flowforge restore plan {copy.server} {shlex.quote(copy.database)} "
@@ -184,8 +185,8 @@ def _print_copy(copy: Copy) -> None:
 
 
 def _print_proof(proof: Proof) -> None:
-    output.out.print()
-    output.print_facts(
+    terminal.out.print()
+    terminal.print_facts(
         {
             "examined": f"{proof.checked_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, "
             f"in {proof.seconds:.1f} s",
@@ -201,4 +202,4 @@ def _print_proof(proof: Proof) -> None:
         }
     )
     for difference in proof.differences:
-        output.out.print(f"  differs: {output.show(difference)}", markup=False)
+        terminal.out.print(f"  differs: {terminal.show(difference)}", markup=False)

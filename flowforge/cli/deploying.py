@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowforge.cli import output
+from flowforge import terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -19,8 +19,8 @@ def deploy(
     check: Annotated[
         bool, typer.Option("--check", help="only print the difference; exit 2 if there is one")
     ] = False,
-    json: output.JsonFlag = False,
-    profile: output.ProfileOption = None,
+    json: terminal.JsonFlag = False,
+    profile: terminal.ProfileOption = None,
 ) -> None:
     """Make the server equal to prefect.yaml and to the automations."""
     from flowforge.client.address import find_environment

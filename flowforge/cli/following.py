@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from flowforge.cli import output
+from flowforge import terminal
 
 if TYPE_CHECKING:
     from flowforge.client import FlowForge, Operation, Run, RunFacts, Step
@@ -34,22 +34,22 @@ def follow(run: Run) -> Operation:
         Refused: The run refused; nothing was touched.
         Damaged: The run left something that a person has to look at.
     """
-    output.err.print(f"{run.name}: {run.url}", markup=False)
+    terminal.err.print(f"{run.name}: {run.url}", markup=False)
     told = [""]
-    with output.err.status(f"{run.name} {run.state}") as spinner:
+    with terminal.err.status(f"{run.name} {run.state}") as spinner:
 
         def tell(facts: RunFacts, steps: list[Step]) -> None:
             text = describe(facts, steps)
             if text != told[0]:
                 told[0] = text
                 spinner.update(text)
-                if not output.err.is_terminal:
-                    output.err.print(text, markup=False)
+                if not terminal.err.is_terminal:
+                    terminal.err.print(text, markup=False)
 
         try:
             run.wait(on_look=tell)
         except KeyboardInterrupt:
-            output.err.print(f"The run goes on: {run.url}", markup=False)
+            terminal.err.print(f"The run goes on: {run.url}", markup=False)
             raise
     return run.result()
 
@@ -94,15 +94,15 @@ def run_json(run: Run) -> JsonValue:
 def print_evidence(run: Run, operation: Operation, as_json: bool) -> None:
     """Print what a finished run recorded."""
     if as_json:
-        output.print_json({"run": run_json(run), "operation": operation.model_dump(mode="json")})
+        terminal.print_json({"run": run_json(run), "operation": operation.model_dump(mode="json")})
         return
     row = (operation.operation, run.name, operation.evidence, f"{operation.seconds:.1f}")
-    output.print_table(("operation", "run", "evidence", "seconds"), [row])
+    terminal.print_table(("operation", "run", "evidence", "seconds"), [row])
 
 
 def print_started(run: Run, as_json: bool) -> None:
     """Print that a run was started and is left alone."""
     if as_json:
-        output.print_json({"run": run_json(run)})
+        terminal.print_json({"run": run_json(run)})
         return
-    output.print_facts({"run": run.name, "state": run.state, "url": run.url})
+    terminal.print_facts({"run": run.name, "state": run.state, "url": run.url})

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from flowforge.cli import output
-from flowforge.cli.output import JsonFlag, ProfileOption
+from flowforge import terminal
 from flowforge.errors import Refused
 from flowforge.rules import names
+from flowforge.terminal import JsonFlag, ProfileOption
 
 group = typer.Typer(help="FlowForge's own tables.", no_args_is_help=True)
 
@@ -53,11 +53,11 @@ def rebuild(
     finally:
         engine.dispose()
     if json:
-        output.print_json(
+        terminal.print_json(
             {"stores": [{"store": n, "copies": c, "proofs": p} for n, c, p in rebuilt]}
         )
         return
-    output.print_table(("store", "copies", "proofs"), rebuilt)
+    terminal.print_table(("store", "copies", "proofs"), rebuilt)
 
 
 def _folders(store: str | None, folder: Path | None, profile: str | None) -> dict[str, Path]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowforge.cli import output
-from flowforge.cli.output import JsonFlag
+from flowforge import terminal
 from flowforge.errors import Unavailable
 from flowforge.settings import Settings, read_settings
+from flowforge.terminal import JsonFlag
 
 if TYPE_CHECKING:
     from flowforge.local.layout import Layout
@@ -41,7 +41,7 @@ def up(
     settings, folder = read()
     with (
         disk_errors(),
-        progress.show(output.err) as shown,
+        progress.show(terminal.err) as shown,
         startup.running(settings, shown) as started,
     ):
         last = tours.read_last(folder)
@@ -65,11 +65,11 @@ def down(
     with disk_errors():
         stopped = shutdown.stop(folder, _say, forget=forget)
     if as_json:
-        output.print_json({"stopped": stopped, "forgotten": forget})
+        terminal.print_json({"stopped": stopped, "forgotten": forget})
         return
     said = "Stopped." if stopped else "Nothing was running."
     kept = f"Everything in {folder.path} is deleted." if forget else f"Data stays in {folder.path}."
-    output.out.print(f"{said} {kept}", markup=False)
+    terminal.out.print(f"{said} {kept}", markup=False)
 
 
 def logs(
@@ -96,7 +96,7 @@ def open_() -> None:
     found = health.look(folder)
     if "ui" not in found.addresses:
         raise Unavailable(found.summary, hint="Start it with `flowforge up`.")
-    output.out.print(found.addresses["ui"], markup=False)
+    terminal.out.print(found.addresses["ui"], markup=False)
     webbrowser.open(found.addresses["ui"])
 
 
@@ -110,13 +110,13 @@ def doctor(as_json: JsonFlag = False) -> None:
     findings = examination.examine(settings, folder)
     fine = all(finding.is_fine for finding in findings)
     if as_json:
-        output.print_json({"fine": fine, "findings": [asdict(finding) for finding in findings]})
+        terminal.print_json({"fine": fine, "findings": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
             mark = "ok  " if finding.is_fine else "BAD "
-            output.out.print(f"{mark} {finding.subject}: {finding.said}", markup=False)
+            terminal.out.print(f"{mark} {finding.subject}: {finding.said}", markup=False)
             if finding.hint:
-                output.out.print(f"     -> {finding.hint}", markup=False)
+                terminal.out.print(f"     -> {finding.hint}", markup=False)
     if not fine:
         raise typer.Exit(1)
 
@@ -127,12 +127,12 @@ def tour(as_json: JsonFlag = False) -> None:
     from flowforge.local import tour as tours
 
     settings, folder = read()
-    with disk_errors(), progress.show(output.err) as shown:
+    with disk_errors(), progress.show(terminal.err) as shown:
         taken = tours.take(startup.find_running(settings, folder), shown)
     if as_json:
-        output.print_json({"tour": _tour_fields(taken)})
+        terminal.print_json({"tour": _tour_fields(taken)})
     else:
-        output.print_table(tours.COLUMNS, [row.cells() for row in taken.rows])
+        terminal.print_table(tours.COLUMNS, [row.cells() for row in taken.rows])
     if taken.failed:
         raise typer.Exit(1)
 
@@ -147,7 +147,7 @@ def read() -> tuple[Settings, StateFolder]:
 
 
 def _say(text: str) -> None:
-    output.err.print(text, markup=False)
+    terminal.err.print(text, markup=False)
 
 
 def _write(text: str) -> None:
@@ -177,16 +177,16 @@ def _print_platform(layout: Layout, last: Tour | None, *, is_new: bool, as_json:
         "postgres": f"127.0.0.1:{layout.ports['postgres']}",
     }
     if as_json:
-        output.print_json(
+        terminal.print_json(
             {"started": is_new, "addresses": addresses, "tour": last and _tour_fields(last)}
         )
         return
     if last is not None:
         if not is_new:
-            output.out.print(f"It runs already; the tour of {last.ended_at}:", markup=False)
-        output.print_table(tours.COLUMNS, [row.cells() for row in last.rows])
+            terminal.out.print(f"It runs already; the tour of {last.ended_at}:", markup=False)
+        terminal.print_table(tours.COLUMNS, [row.cells() for row in last.rows])
     for name, address in addresses.items():
-        output.out.print(f"{name:<9} {address}", markup=False)
+        terminal.out.print(f"{name:<9} {address}", markup=False)
 
 
 def _tour_fields(taken: Tour) -> dict[str, object]:

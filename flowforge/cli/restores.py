@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from flowforge.cli import backups, following, output
+from flowforge import terminal
+from flowforge.cli import backups, following
 from flowforge.cli.backups import Database, DatabaseOption, Server, StoreOption
-from flowforge.cli.output import JsonFlag, ProfileOption
 from flowforge.errors import Refused
 from flowforge.rules import names
+from flowforge.terminal import JsonFlag, ProfileOption
 
 RESTORE = "restore-postgres/on-demand"
 
@@ -48,7 +49,7 @@ def plan_restore(
     parameters = _parameters(server, database, copy, to_server, to_database, store)
     run, operation = following.run_to_end(profile, RESTORE, action="plan", **parameters)
     if json:
-        output.print_json({"run": following.run_json(run), **operation.facts})
+        terminal.print_json({"run": following.run_json(run), **operation.facts})
         return
     _print_plan(operation.facts, parameters)
 
@@ -75,7 +76,7 @@ def apply_restore(
     undo = ["flowforge", "restore", "undo", str(operation.facts.get("restore_id"))]
     undo += ["--server", to_server or server]
     undo += ["--database", str(operation.facts.get("database"))]
-    output.print_facts(
+    terminal.print_facts(
         {
             "database": operation.facts.get("database"),
             "the old one": operation.facts.get("kept_as"),
@@ -121,33 +122,33 @@ def _print_plan(facts: Mapping[str, object], parameters: Mapping[str, str]) -> N
     plan = RestorePlan.model_validate(facts.get("plan"), extra="ignore")
     target = plan.target
     replaces = target.database_oid is not None
-    output.print_facts(
+    terminal.print_facts(
         {
             "copy": f"{plan.copy_name} of {plan.source_database} on {plan.source_server} "
             f"({plan.copy_level.label})",
             "taken": f"{plan.snapshot_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, "
-            f"{output.show_age(plan.snapshot_at)} ago",
+            f"{terminal.show_age(plan.snapshot_at)} ago",
             "goes to": f"{target.database} on {target.server} (PostgreSQL {target.major})",
             "loaded as": plan.side_database,
             "old one kept as": plan.kept_as,
-            "loses": f"the writes of the last {output.show_seconds(plan.loses_seconds)}"
+            "loses": f"the writes of the last {terminal.show_seconds(plan.loses_seconds)}"
             if replaces
             else "nothing: there is no such database yet",
             "sessions ended": target.sessions if replaces else None,
-            "takes disk": f"about {output.show_bytes(plan.database_bytes)} more",
+            "takes disk": f"about {terminal.show_bytes(plan.database_bytes)} more",
             "takes time": "unknown"
             if plan.estimated_seconds is None
-            else f"about {output.show_seconds(plan.estimated_seconds)}",
+            else f"about {terminal.show_seconds(plan.estimated_seconds)}",
             "plan hash": facts.get("plan_hash"),
         }
     )
     for warning in plan.warnings:
-        output.out.print(f"warning: {output.show(warning)}", markup=False)
+        terminal.out.print(f"warning: {terminal.show(warning)}", markup=False)
     if plan.obstacles:
         raise Refused("The restore cannot be done yet.", hint=" ".join(plan.obstacles))
     # `latest` may be another copy by then, so the command names the one that was planned.
     command = _apply_command({**parameters, "copy": plan.copy_name}, str(facts.get("plan_hash")))
-    output.out.print(f"\nTo do it:\n  {command}", markup=False)
+    terminal.out.print(f"\nTo do it:\n  {command}", markup=False)
 
 
 def _apply_command(parameters: Mapping[str, str], plan_hash: str) -> str:

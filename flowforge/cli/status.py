@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flowforge.cli import following, output, platform
-from flowforge.cli.output import JsonFlag, ProfileOption
+from flowforge import terminal
+from flowforge.cli import following, platform
+from flowforge.terminal import JsonFlag, ProfileOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,10 +46,10 @@ def _show_here(as_json: bool) -> bool:
     with platform.disk_errors():
         found = health.look(folder)
     if as_json:
-        output.print_json({**asdict(found), "state": str(folder.path)})
+        terminal.print_json({**asdict(found), "state": str(folder.path)})
     else:
         if found.parts:
-            output.print_table(_PART_COLUMNS, [_part_row(part) for part in found.parts])
+            terminal.print_table(_PART_COLUMNS, [_part_row(part) for part in found.parts])
         _print_rest(found.addresses, found.databases, found.summary)
     return found.is_running
 
@@ -64,7 +65,7 @@ def _show_environment(profile: str, as_json: bool) -> bool:
     addresses = {"ui": environment.ui_url, "api": environment.api_url}
     is_well, summary = _judge(ready, pools)
     if as_json:
-        output.print_json(
+        terminal.print_json(
             {
                 "is_running": is_well,
                 "summary": summary,
@@ -78,7 +79,7 @@ def _show_environment(profile: str, as_json: bool) -> bool:
         )
     else:
         if pools:
-            output.print_table(_POOL_COLUMNS, [_pool_row(pool) for pool in pools])
+            terminal.print_table(_POOL_COLUMNS, [_pool_row(pool) for pool in pools])
         _print_rest(addresses, databases, summary)
     return is_well
 
@@ -101,14 +102,14 @@ def _print_rest(
     addresses: Mapping[str, str], databases: Sequence[Mapping[str, object]], summary: str
 ) -> None:
     for name, address in addresses.items():
-        output.out.print(f"{name:<9} {address}", markup=False)
+        terminal.out.print(f"{name:<9} {address}", markup=False)
     if databases:
-        output.print_table(_DATABASE_COLUMNS, [_database_row(entry) for entry in databases])
-    output.out.print(summary, markup=False)
+        terminal.print_table(_DATABASE_COLUMNS, [_database_row(entry) for entry in databases])
+    terminal.out.print(summary, markup=False)
 
 
 def _part_row(part: PartHealth) -> tuple[object, ...]:
-    started = output.show_seconds(part.since_seconds)
+    started = terminal.show_seconds(part.since_seconds)
     memory = f"{part.memory_mb:.0f} MB"
     return part.name, part.status, part.pid or "-", part.restarts, started, memory, part.note
 
@@ -133,4 +134,4 @@ def _database_row(entry: Mapping[str, object]) -> tuple[object, ...]:
 
 
 def _age(seconds: object) -> str | None:
-    return None if seconds is None else output.show_seconds(float(str(seconds)))
+    return None if seconds is None else terminal.show_seconds(float(str(seconds)))

@@ -13,10 +13,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import JsonValue
 
-from flowforge.cli import output, saved
-from flowforge.cli.output import JsonFlag, ProfileOption
+from flowforge import terminal
+from flowforge.cli import saved
 from flowforge.errors import Refused, Unavailable
 from flowforge.rules import addresses, names
+from flowforge.terminal import JsonFlag, ProfileOption
 
 Name = Annotated[str, typer.Argument(help="what to call it, for example `shop`")]
 UrlEnv = Annotated[
@@ -64,18 +65,18 @@ def add_database(
     found = {} if no_test else _try_database(address)
     action = saved.save("server", name, url, profile)
     if json:
-        output.print_json({"kind": "server", "name": name, "action": action, **found})
+        terminal.print_json({"kind": "server", "name": name, "action": action, **found})
         return
-    output.print_facts(
+    terminal.print_facts(
         {
             "saved": f"{name} ({action})",
             "where": f"{address.where}/{address.database}",
             "version": found.get("version"),
-            "size": output.show_bytes(int(found["size_bytes"])) if found else None,
+            "size": terminal.show_bytes(int(found["size_bytes"])) if found else None,
             "tools": found.get("tools"),
         }
     )
-    output.out.print(f"\nBack it up:\n  flowforge backup run {name}", markup=False)
+    terminal.out.print(f"\nBack it up:\n  flowforge backup run {name}", markup=False)
 
 
 def add_store(
@@ -134,12 +135,12 @@ def _add_verbs(group: typer.Typer, kind: str) -> None:
         """List what is saved; never a secret."""
         found = saved.list_saved(kind, profile)
         if json:
-            output.print_json({f"{kind}s": list(found)})
+            terminal.print_json({f"{kind}s": list(found)})
             return
         if not found:
-            output.out.print("None is saved.")
+            terminal.out.print("None is saved.")
             return
-        output.print_table(("name", "where"), [(one["name"], one["where"]) for one in found])
+        terminal.print_table(("name", "where"), [(one["name"], one["where"]) for one in found])
 
     @group.command("test")
     def test_system(name: Name, json: JsonFlag = False, profile: ProfileOption = None) -> None:
@@ -147,7 +148,7 @@ def _add_verbs(group: typer.Typer, kind: str) -> None:
         answer = saved.ask(["test", kind, names.check_system_name(name, kind=kind)], profile)
         is_fine = not answer["problems"]
         if json:
-            output.print_json({**answer, "ok": is_fine})
+            terminal.print_json({**answer, "ok": is_fine})
         else:
             _print_tested(answer)
         if not is_fine:
@@ -158,17 +159,17 @@ def _add_verbs(group: typer.Typer, kind: str) -> None:
         """Forget the name; what it stands for is not touched."""
         saved.ask(["remove", kind, names.check_system_name(name, kind=kind)], profile)
         if json:
-            output.print_json({"kind": kind, "name": name, "action": "removed"})
+            terminal.print_json({"kind": kind, "name": name, "action": "removed"})
             return
-        output.out.print(f"{name} is forgotten; the {kind} itself was not touched.", markup=False)
+        terminal.out.print(f"{name} is forgotten; the {kind} itself was not touched.", markup=False)
 
 
 def _print_tested(answer: Mapping[str, Any]) -> None:
     """Print what a try found out, and what would be in the way of an operation."""
     facts = {name: value for name, value in answer.items() if name not in _NOT_FACTS}
-    output.print_facts(dict(_show_fact(name, value) for name, value in facts.items()))
+    terminal.print_facts(dict(_show_fact(name, value) for name, value in facts.items()))
     for problem in answer["problems"]:
-        output.out.print(f"problem: {output.show(problem)}", markup=False)
+        terminal.out.print(f"problem: {terminal.show(problem)}", markup=False)
 
 
 def _check_name(name: str, kind: str, more: list[str], word: str) -> None:
@@ -245,15 +246,15 @@ def _mailbox(
 
 def _print_saved(kind: str, name: str, action: str, where: str, as_json: bool) -> None:
     if as_json:
-        output.print_json({"kind": kind, "name": name, "action": action})
+        terminal.print_json({"kind": kind, "name": name, "action": action})
         return
-    output.print_facts({"saved": f"{name} ({action})", "where": where})
+    terminal.print_facts({"saved": f"{name} ({action})", "where": where})
 
 
 def _show_fact(name: str, value: JsonValue) -> tuple[str, str]:
     """A fact as people say it: `size_bytes` is a size, `is_replica` is yes or no."""
     if name.endswith("_bytes") and isinstance(value, int):
-        return name.removesuffix("_bytes"), output.show_bytes(value)
+        return name.removesuffix("_bytes"), terminal.show_bytes(value)
     shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     if isinstance(value, bool):
         shown = "yes" if value else "no"

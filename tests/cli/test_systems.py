@@ -108,7 +108,7 @@ def test_a_lost_ledger_is_made_again_from_the_store(
     store = FolderStore("backups", tmp_path / "copies")
     manifest, proof = a_manifest(), a_proof()
     store.put_new(names.manifest_key("shop", "app", manifest.name), manifest.to_json())
-    key = names.proof_key("shop", "app", manifest.name, proof.checked_at, proof.level)
+    key = names.proof_key("shop", "app", manifest.name, proof.mark)
     store.put_new(key, proof.to_json())
     words = ["ledger", "rebuild", "--store", "backups", "--folder", str(tmp_path / "copies")]
     said = flowforge(*words, "--json", FLOWFORGE_LEDGER_URL=url)

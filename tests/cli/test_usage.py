@@ -8,8 +8,7 @@ import pytest
 import typer.core
 import typer.main
 
-from flowforge import cli
-from flowforge.cli import output
+from flowforge import cli, terminal
 from tests.cli.conftest import Command
 from tests.prefect_server import free_port
 
@@ -122,20 +121,20 @@ def test_an_unknown_profile_is_refused(flowforge: Command) -> None:
     ],
 )
 def test_an_age_is_told_in_its_largest_units(seconds: int, text: str) -> None:
-    assert output.show_age(datetime.now(UTC) - timedelta(seconds=seconds)) == text
+    assert terminal.show_age(datetime.now(UTC) - timedelta(seconds=seconds)) == text
 
 
 @pytest.mark.parametrize(
     ("size", "text"), [(0, "0 B"), (999, "999 B"), (12_400_000, "12.4 MB"), (5e15, "5000.0 TB")]
 )
 def test_a_size_is_told_in_decimal_units(size: float, text: str) -> None:
-    assert output.show_bytes(size) == text
+    assert terminal.show_bytes(size) == text
 
 
 def test_odd_names_stay_on_their_line_and_are_no_markup(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    output.print_table(("name",), [("a\nb\x1b[31m [red]c[/red]",)])
+    terminal.print_table(("name",), [("a\nb\x1b[31m [red]c[/red]",)])
     printed = capsys.readouterr().out
     assert "a\\nb\\x1b[31m [red]c[/red]" in printed
 

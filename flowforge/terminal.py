@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -22,6 +22,7 @@ from flowforge.errors import FlowForgeError
 from flowforge.rules.names import looks_like_secret
 
 SCHEMA = 1
+EXIT_USAGE = 64
 _PIPE_COLUMNS = 10_000
 _PASSWORD_IN_URL = re.compile(r"(://[^/\s@]*:)[^/\s@]+@")
 
@@ -33,6 +34,33 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="print one JSON object in
 ProfileOption = Annotated[
     str | None, typer.Option("--profile", help="Prefect profile that names another environment")
 ]
+
+
+def run(app: Callable[..., object], name: str) -> NoReturn:
+    """Run a command and end the process with the exit code that what happened calls for.
+
+    Args:
+        app: The command, as typer made it.
+        name: What it is called in its help.
+    """
+    try:
+        code = app(prog_name=name, standalone_mode=False)
+    except FlowForgeError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+    except typer.TyperException as error:
+        print_usage_error(error)
+        sys.exit(EXIT_USAGE)
+    except typer.Abort:
+        err.print("Stopped; nothing was done.")
+        sys.exit(1)
+    # What a command returns is its exit code; most return nothing.
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def is_interactive() -> bool:
+    """Tell whether a person sits in front of it who can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def print_json(fields: Mapping[str, object]) -> None:

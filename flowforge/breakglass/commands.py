@@ -1,0 +1,274 @@
+"""The words of break-glass: list, verify, restore, undo, backup."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from flowforge import terminal
+from flowforge.breakglass import choosing, sources
+from flowforge.engines.backup import catalogue, dump, proof, reading, restore
+from flowforge.engines.backup.store import Store
+from flowforge.errors import Busy, Damaged, Refused
+from flowforge.rules import names, restores
+from flowforge.rules.backups import Copy, Manifest, Proof, RunFacts
+from flowforge.terminal import JsonFlag
+
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="FLOWFORGE_STORE", help="folder, or s3://BUCKET/PREFIX")
+]
+Endpoint = Annotated[
+    str | None, typer.Option("--endpoint-url", help="where an S3-alike listens, if it is not AWS")
+]
+ServerOption = Annotated[
+    str | None, typer.Option("--server", help="name of the server the copy was taken from")
+]
+DatabaseOption = Annotated[
+    str | None, typer.Option("--database", help="name of the database it was taken from")
+]
+CopyOption = Annotated[
+    str, typer.Option("--copy", help="name of a copy, `latest`, or `latest-proven`")
+]
+UrlEnv = Annotated[
+    str | None,
+    typer.Option(
+        "--url-env", help="variable that holds the server's URL; by default it is read from stdin"
+    ),
+]
+As = Annotated[
+    str | None, typer.Option("--as", help="name the database shall have; by default its own")
+]
+
+app = typer.Typer(
+    name="breakglass",
+    help="List, verify and restore copies with nothing but the store: no Prefect, no server.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command("list")
+def list_copies(
+    store: StoreOption,
+    endpoint_url: Endpoint = None,
+    server: ServerOption = None,
+    database: DatabaseOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Show every copy the store holds, newest first."""
+    copies = choosing.find_copies(sources.open_place(store, endpoint_url), server, database)
+    if json:
+        terminal.print_json({"copies": [copy.model_dump(mode="json") for copy in copies]})
+        return
+    if not copies:
+        terminal.out.print("The store holds no copy of that.")
+        return
+    columns = ("server", "database", "copy", "age", "size", "rows", "level")
+    terminal.print_table(columns, [_row(copy) for copy in copies])
+
+
+@app.command("verify")
+def verify(
+    store: StoreOption,
+    copy: CopyOption = "latest",
+    endpoint_url: Endpoint = None,
+    server: ServerOption = None,
+    database: DatabaseOption = None,
+    restored: Annotated[
+        bool, typer.Option("--restore", help="restore it on a scratch server here and compare (L3)")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Read a copy back byte for byte; with --restore bring it to life here and compare its rows."""
+    place = sources.open_place(store, endpoint_url)
+    manifest = _find(_choose(place, server, database, copy), place)
+    found = reading.read_back(place, manifest)
+    if found.verdict == "proven" and restored:
+        found = proof.prove_by_restoring(place, manifest)
+    if json:
+        terminal.print_json({"copy": manifest.name, "proof": found.model_dump(mode="json")})
+    else:
+        _print_proof(manifest, found)
+    if found.verdict == "failed":
+        raise Damaged(
+            f"{manifest.name} failed: {found.cause}.",
+            hint="Choose another copy: `list` shows them.",
+        )
+
+
+@app.command("restore")
+def restore_copy(
+    store: StoreOption,
+    copy: CopyOption = "latest-proven",
+    endpoint_url: Endpoint = None,
+    server: ServerOption = None,
+    database: DatabaseOption = None,
+    url_env: UrlEnv = None,
+    named: As = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", help="hash of the plan you read; nothing is asked then")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="agree to whatever the plan is")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Restore a copy: show the plan, ask, load it aside, compare it, swap it into its place."""
+    place = sources.open_place(store, endpoint_url)
+    chosen = _choose(place, server, database, copy)
+    manifest = _find(chosen, place)
+    target = sources.read_target(url_env)
+    made = restore.plan(place, manifest, chosen, target, named or chosen.database)
+    agreed = made.digest if yes else plan
+    if agreed is None:
+        _print_plan(made)
+        agreed = _ask(made)
+    done = restore.apply(place, manifest, target, made, agreed)
+    undo = (
+        f"python -m flowforge.breakglass undo {done.restore_id} --as {shlex.quote(done.database)}"
+    )
+    evidence = restores.evidence(made, done.compared, done.kept_as)
+    if json:
+        kept = {"restore_id": done.restore_id, "kept_as": done.kept_as, "seconds": done.seconds}
+        terminal.print_json({"evidence": evidence, "database": done.database, **kept})
+        return
+    terminal.print_facts(
+        {
+            "restored": evidence,
+            "took": terminal.show_seconds(done.seconds),
+            "take it back": undo if done.kept_as else None,
+        }
+    )
+
+
+@app.command("undo")
+def undo_restore(
+    restore_id: Annotated[str, typer.Argument(help="what `restore` printed")],
+    named: Annotated[str, typer.Option("--as", help="the database that was restored")],
+    url_env: UrlEnv = None,
+    json: JsonFlag = False,
+) -> None:
+    """Give the database that was live before a restore its name back."""
+    done = restore.undo(sources.read_target(url_env), named, restore_id)
+    if json:
+        terminal.print_json({"database": done.database, "kept_as": done.kept_as})
+        return
+    terminal.print_facts({"live again": done.database, "the restored one": done.kept_as})
+
+
+@app.command("backup")
+def backup(
+    store: StoreOption,
+    server: Annotated[str, typer.Option("--server", help="name its copies are kept under")],
+    database: DatabaseOption = None,
+    endpoint_url: Endpoint = None,
+    url_env: UrlEnv = None,
+    if_older_than: Annotated[
+        str | None,
+        typer.Option("--if-older-than", help="do nothing while a copy is younger, such as 7h"),
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Copy a database with plain `pg_dump` and read the copy back, when no younger one is there."""
+    span = sources.parse_span(if_older_than) if if_older_than else None
+    place = sources.open_place(store, endpoint_url)
+    address = sources.read_target(url_env).model_copy(
+        update={"name": names.check_system_name(server)}
+    )
+    name = names.check_database_name(database or address.database)
+    newest = choosing.newest_commit(place, server, name)
+    if span and newest and datetime.now(UTC) - newest < span:
+        _say_skipped(f"the newest copy is {terminal.show_age(newest)} old", json)
+        return
+    run = RunFacts(
+        deployment="break-glass",
+        host=socket.gethostname(),
+        flowforge=dump.flowforge_version(),
+    )
+    try:
+        manifest = dump.take_copy(address, name, place, run=run, engine="pg_dump")
+    except Busy as busy:
+        _say_skipped(busy.message, json)
+        return
+    found = reading.read_back(place, manifest)
+    catalogue.add_proof(place, manifest, found)
+    if json:
+        terminal.print_json({"copy": manifest.name, "proof": found.model_dump(mode="json")})
+    else:
+        _print_proof(manifest, found)
+    if found.verdict == "failed":
+        raise Damaged(f"{manifest.name} failed: {found.cause}.", hint="Look at the store.")
+
+
+def _say_skipped(why: str, json: bool) -> None:
+    if json:
+        terminal.print_json({"copy": None, "skipped": why})
+        return
+    terminal.out.print(f"Nothing to do: {why}", markup=False)
+
+
+def _choose(place: Store, server: str | None, database: str | None, wanted: str) -> Copy:
+    return choosing.choose(choosing.find_copies(place, server, database), wanted)
+
+
+def _find(chosen: Copy, place: Store) -> Manifest:
+    return catalogue.load_manifest(place, chosen.server, chosen.database, chosen.name)
+
+
+def _row(copy: Copy) -> tuple[object, ...]:
+    return (
+        copy.server,
+        copy.database,
+        copy.name,
+        terminal.show_age(copy.snapshot_at),
+        terminal.show_bytes(copy.size_bytes),
+        f"{copy.rows:,}",
+        "failed" if copy.failed else copy.level.label,
+    )
+
+
+def _print_proof(manifest: Manifest, found: Proof) -> None:
+    terminal.print_facts(
+        {
+            "copy": f"{manifest.name} of {manifest.database.name} on {manifest.server.name}",
+            "holds": f"{len(manifest.tables)} tables, {manifest.rows:,} rows, "
+            f"{terminal.show_bytes(manifest.data.size_bytes)} stored",
+            "verdict": found.summary(),
+            "took": f"{found.seconds:.1f} s",
+        }
+    )
+    for line in (*found.differences, *found.remarks):
+        terminal.out.print(f"  {terminal.show(line)}", markup=False)
+
+
+def _print_plan(made: restores.RestorePlan) -> None:
+    terminal.print_facts(
+        {
+            "copy": f"{made.copy_name} of {made.source_database} on {made.source_server} "
+            f"({made.copy_level.label})",
+            "taken": f"{made.snapshot_at:%Y-%m-%d %H:%M:%S} UTC, "
+            f"{terminal.show_age(made.snapshot_at)} ago",
+            "goes to": f"{made.target.database} (PostgreSQL {made.target.major})",
+            "the live one": f"is kept as {made.kept_as}" if made.kept_as else "there is none",
+            "sessions ended": made.target.sessions if made.kept_as else None,
+            "needs disk": f"about {terminal.show_bytes(made.database_bytes)}",
+            "plan hash": made.digest,
+        }
+    )
+    for warning in made.warnings:
+        terminal.out.print(f"warning: {terminal.show(warning)}", markup=False)
+    if made.obstacles:
+        raise Refused("The restore cannot be done yet.", hint=" ".join(made.obstacles))
+
+
+def _ask(made: restores.RestorePlan) -> str:
+    if not terminal.is_interactive():
+        raise Refused(
+            "Nobody is here to agree to the plan.",
+            hint=f"Give the same command again with --plan {made.digest}, or --yes.",
+        )
+    typer.confirm("Do it?", abort=True, err=True)
+    return made.digest
