@@ -18,10 +18,11 @@ from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.exceptions import PrefectHTTPStatusError
 
+from flowforge.rules import alerts
+
 PREFIX = "flowforge: "
 TAG = "flowforge"
 PAGER_TYPE = "flowforge-pager"
-STALE_EVENT = "flowforge.backup.stale"
 _PAGE = 200
 
 _STATE = "{{ event.resource['prefect.state-name'] }}"
@@ -51,6 +52,54 @@ everything written since.
 Look first whether the last backups failed, wait for a worker, or were never started: \
 `flowforge status`, then `flowforge backup list {{ event.payload.server }}`.
 """
+_PLACE = "{{ event.payload.server }}/{{ event.payload.database }}"
+_ALERTS = (
+    (
+        "copy too old",
+        "Tells every pager when a database's newest copy is older than it may be.",
+        alerts.STALE,
+        _STALE_SUBJECT,
+        _STALE_BODY,
+    ),
+    (
+        "copies unproven",
+        "Tells every pager when no copy of a database was brought back to life for too long.",
+        alerts.UNVERIFIED,
+        f"No copy of {_PLACE} was proven for "
+        "{{ (event.payload.age_seconds / 86400)|round|int }} days",
+        f"""\
+Copies of {_PLACE} are made, and no run has failed; but since \
+{{{{ (event.payload.age_seconds / 86400)|round|int }}}} days none was restored and compared. \
+A copy that was never restored is a hope.
+
+{{{{ event.payload.hint }}}}
+""",
+    ),
+    (
+        "copy shrunk",
+        "Tells every pager when a copy holds far less than the one before it.",
+        alerts.SHRUNK,
+        f"The newest copy of {_PLACE} holds far less than the one before",
+        f"""\
+In copy {{{{ event.payload.newest_copy }}}} of {_PLACE}, {{{{ event.payload.fall }}}}. The copy is \
+what the database held. Look whether the database was emptied, or made anew, by mistake.
+
+{{{{ event.payload.hint }}}}
+""",
+    ),
+    (
+        "backups skipped",
+        "Tells every pager when backups of a database are skipped twice in a row.",
+        alerts.SKIPPED,
+        f"Backups of {_PLACE} are skipped: {{{{ event.payload.in_a_row }}}} in a row",
+        f"""\
+The last {{{{ event.payload.in_a_row }}}} backups of {_PLACE} ended without a copy, because another \
+one was still running each time.
+
+{{{{ event.payload.hint }}}}
+""",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -89,20 +138,26 @@ def list_automations(pager_ids: list[UUID]) -> list[AutomationCore]:
             ),
             actions=_notifications(pager_ids, _FAILED_SUBJECT, _FAILED_BODY),
         ),
-        AutomationCore(
-            name=f"{PREFIX}copy too old",
-            description="Tells every pager when a database's newest copy is older than it may be.",
-            tags=[TAG],
-            trigger=EventTrigger(
-                expect={STALE_EVENT},
-                for_each={"prefect.resource.id"},
-                posture=Posture.Reactive,
-                threshold=1,
-                within=timedelta(0),
-            ),
-            actions=_notifications(pager_ids, _STALE_SUBJECT, _STALE_BODY),
-        ),
+        *(_tell_of(pager_ids, *alert) for alert in _ALERTS),
     ]
+
+
+def _tell_of(
+    pager_ids: list[UUID], name: str, description: str, event: str, subject: str, body: str
+) -> AutomationCore:
+    return AutomationCore(
+        name=f"{PREFIX}{name}",
+        description=description,
+        tags=[TAG],
+        trigger=EventTrigger(
+            expect={event},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=_notifications(pager_ids, subject, body),
+    )
 
 
 def _notifications(pager_ids: list[UUID], subject: str, body: str) -> list[Any]:

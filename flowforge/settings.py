@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     copy_max_age_seconds: int = 7 * 3600
     """Age of a database's newest copy at which people are told."""
 
+    proof_max_age_seconds: int = 30 * 24 * 3600
+    """Age of the last proof of any of a database's copies at which people are told."""
+
     @property
     def ledger_url(self) -> SecretStr | None:
         """Where FlowForge's own tables live."""

@@ -1,10 +1,12 @@
 """Take a stored copy, restore it where it can do no harm, and compare it with its dump.
 
-The copy chosen is the one that most needs it: one that was never restored, else one whose proof is
-oldest. The newest usable copy is what a real restore would use, so it goes first when unproven.
+The newest usable copy is what a real restore would use, so it goes first while it is unproven.
+After that chance chooses among the copies of a month, those that need it most being likeliest.
 """
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -41,7 +43,7 @@ def restore_drill(
         chosen = (
             storage.choose_copy(copies, copy, server=server, database=database)
             if copy
-            else drills.choose_copy(copies)
+            else drills.choose_copy(copies, datetime.now(UTC).date())
         )
         manifest = storage.load_manifest(chosen)
 

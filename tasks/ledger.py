@@ -33,6 +33,12 @@ class Recorder:
     evidence: str = ""
     facts: dict[str, JsonValue] = field(default_factory=dict)
     outcome: str = "done"
+    server: str | None = None
+    database: str | None = None
+
+    def about(self, server: str, database: str) -> None:
+        """Say which database this is about, as soon as that is known."""
+        self.server, self.database = server, database
 
     def done(self, evidence: str, **facts: object) -> None:
         """Say in one line what was achieved, and keep the values behind it."""
@@ -104,6 +110,8 @@ def _record(recorder: Recorder, seconds: float) -> None:
                 evidence=recorder.evidence,
                 seconds=round(seconds, 3),
                 finished_at=datetime.now(UTC),
+                server=recorder.server,
+                database=recorder.database,
                 facts=recorder.facts,
             ),
         )

@@ -7,7 +7,7 @@ says no (password, rights, missing tables).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -66,21 +66,6 @@ def list_copies(
         question = question.where(tables.copies.c.server == server)
     if database is not None:
         question = question.where(tables.copies.c.database == database)
-    with transaction(engine) as connection:
-        return [_copy(row) for row in connection.execute(question)]
-
-
-def newest_copies(engine: sa.Engine) -> list[Copy]:
-    """For each database the copy one would restore: the newest that has not failed its proof.
-
-    A database whose copies all failed is listed with the newest of those.
-    """
-    columns = tables.copies.c
-    question = (
-        sa.select(tables.copies)
-        .distinct(columns.server, columns.database)
-        .order_by(columns.server, columns.database, columns.failed, columns.snapshot_at.desc())
-    )
     with transaction(engine) as connection:
         return [_copy(row) for row in connection.execute(question)]
 
@@ -146,21 +131,6 @@ def replace_catalogue(
             connection.execute(sa.delete(table).where(table.c.store == store))
             for start in range(0, len(rows), _ROWS_PER_STATEMENT):
                 _upsert(connection, table, rows[start : start + _ROWS_PER_STATEMENT])
-
-
-def tell_once(engine: sa.Engine, copy: Copy, tell: Callable[[], None]) -> bool:
-    """Call `tell` unless somebody already told of this copy's age; whether it was called.
-
-    The note is kept only when `tell` returns, so a failed message is tried again.
-    """
-    note = {"server": copy.server, "database": copy.database, "copy_name": copy.name}
-    with transaction(engine) as connection:
-        statement = insert(tables.stale_notices).values(note).on_conflict_do_nothing()
-        returned = connection.execute(statement.returning(tables.stale_notices.c.copy_name))
-        if returned.one_or_none() is None:
-            return False
-        tell()
-    return True
 
 
 def _upsert(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:

@@ -26,11 +26,14 @@ copies = sa.Table(
     sa.Column("tables", sa.Integer, nullable=False),
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("system_identifier", sa.Text, nullable=False),
+    sa.Column("database_oid", sa.BigInteger),
     sa.Column("engine", sa.Text, nullable=False),
     sa.Column("flow_run_id", sa.Text),
     sa.Column("level", sa.SmallInteger, nullable=False),
     sa.Column("proven_at", _moment),
     sa.Column("failed", sa.Boolean, nullable=False),
+    sa.Column("held", sa.Boolean, nullable=False),
+    sa.Column("fall", sa.Text),
     sa.Column("warnings", sa.JSON, nullable=False),
     sa.Index("copies_by_database", "server", "database", "snapshot_at"),
 )
@@ -59,18 +62,31 @@ operations = sa.Table(
     sa.Column("evidence", sa.Text, nullable=False),
     sa.Column("seconds", sa.Double, nullable=False),
     sa.Column("finished_at", _moment, nullable=False),
+    sa.Column("server", sa.Text),
+    sa.Column("database", sa.Text),
     sa.Column("facts", sa.JSON, nullable=False),
     sa.Index("operations_by_time", "finished_at"),
     sa.Index("operations_by_kind", "operation", "finished_at"),
 )
 
-stale_notices = sa.Table(
-    "stale_notices",
+drills = sa.Table(
+    "drills",
     metadata,
-    # Whoever inserts the row tells people; so they are told once, by one server of several.
+    sa.Column("store", sa.Text, primary_key=True),
     sa.Column("server", sa.Text, primary_key=True),
     sa.Column("database", sa.Text, primary_key=True),
-    sa.Column("copy_name", sa.Text, primary_key=True),
+    sa.Column("drilled_at", _moment, primary_key=True),
+    sa.Column("drill", sa.JSON, nullable=False),
+)
+
+notices = sa.Table(
+    "notices",
+    metadata,
+    # Whoever inserts the row tells people; so they are told once, by one server of several.
+    sa.Column("event", sa.Text, primary_key=True),
+    sa.Column("server", sa.Text, primary_key=True),
+    sa.Column("database", sa.Text, primary_key=True),
+    sa.Column("about", sa.Text, primary_key=True),
     sa.Column("told_at", _moment, nullable=False, server_default=sa.func.now()),
 )
 

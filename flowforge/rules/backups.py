@@ -7,36 +7,20 @@ made again from these two.
 
 from __future__ import annotations
 
-import enum
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
 from flowforge.errors import Refused
+from flowforge.rules.proofs import Level as Level
+from flowforge.rules.proofs import Proof as Proof
+from flowforge.rules.proofs import ProofMark, standing_of
+from flowforge.rules.proofs import Verdict as Verdict
 from flowforge.rules.values import Value
 
 SCHEMA = 1
-
-
-class Level(enum.IntEnum):
-    """How far a copy has been proven."""
-
-    STORED = 0
-    """The store holds as many bytes as the manifest says."""
-    READ_BACK = 1
-    """Every byte was read, its checksum and its trailer agree."""
-    RESTORED = 2
-    """It was loaded into a server without an error."""
-    COMPARED = 3
-    """The restored rows, sequences, large objects and definitions equal those of the snapshot."""
-    ANSWERED = 4
-    """The owner's own questions were answered from the restored copy."""
-
-    @property
-    def label(self) -> str:
-        """`L3` and so on."""
-        return f"L{self.value}"
 
 
 class TableFacts(Value):
@@ -187,6 +171,20 @@ class Manifest(Value):
         """Rows of all tables."""
         return sum(table.rows for table in self.tables)
 
+    @property
+    def parts(self) -> tuple[Member, ...]:
+        """The gzip members of the object; one for all of it when it was written as one."""
+        data = self.data
+        whole = Member(
+            kind="before-data",
+            offset=0,
+            size_bytes=data.size_bytes,
+            raw_bytes=data.raw_bytes,
+            rows=self.rows,
+            sha256=data.sha256,
+        )
+        return data.members or (whole,)
+
     def to_json(self) -> bytes:
         """The manifest as it is stored."""
         return self.model_dump_json(indent=1).encode()
@@ -207,48 +205,6 @@ def read_manifest(text: bytes) -> Manifest:
         ) from error
 
 
-Verdict = Literal["proven", "failed", "inconclusive"]
-
-
-class Proof(Value):
-    """One examination of one copy."""
-
-    schema_version: int = Field(default=SCHEMA, alias="schema")
-    copy_name: str
-    level: Level = Field(description="what was tried")
-    verdict: Verdict
-    checked_at: datetime
-    seconds: float
-    cause: str | None = Field(default=None, description="why it is not proven")
-    differences: tuple[str, ...] = Field(default=(), description="what differs, named, at most 50")
-    tables_total: int = 0
-    tables_counted: int = 0
-    tables_digested: int = 0
-    rows_compared: int = 0
-    definitions_compared: int = 0
-    remarks: tuple[str, ...] = Field(default=(), description="what was left out or weaker, and why")
-    restore_seconds: float | None = Field(
-        default=None, description="fetch and load, without comparing"
-    )
-    tool_versions: dict[str, str] = Field(default_factory=dict)
-
-    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
-
-    def to_json(self) -> bytes:
-        """The proof as it is stored."""
-        return self.model_dump_json(indent=1).encode()
-
-    def summary(self) -> str:
-        """One line: `proven L3: 14 tables compared, 84,210 rows`."""
-        text = f"{self.verdict} {self.level.label}"
-        if self.level >= Level.COMPARED and self.verdict != "inconclusive":
-            part = "" if self.tables_digested == self.tables_total else f" of {self.tables_total}"
-            text += f": {self.tables_digested}{part} tables compared, {self.rows_compared:,} rows"
-        if self.cause:
-            text += f" ({self.cause})"
-        return text
-
-
 class Copy(Value):
     """A catalogue entry: what the store says of one copy, short enough for a list."""
 
@@ -263,32 +219,27 @@ class Copy(Value):
     tables: int
     rows: int
     system_identifier: str
+    database_oid: int | None = Field(default=None, description="the database's id on its server")
     engine: str = "pg_dump"
     flow_run_id: str | None = None
     level: Level = Field(default=Level.STORED, description="highest level proven")
     proven_at: datetime | None = Field(default=None, description="when that level was proven")
     failed: bool = Field(default=False, description="whether the newest examination failed")
+    held: bool = Field(default=False, description="whether somebody said that it must stay")
+    fall: str | None = Field(
+        default=None,
+        description="how much less it holds than the copy before, unless that was accepted",
+    )
     warnings: tuple[str, ...] = ()
 
 
-def catalogue_entry(manifest: Manifest, proofs: list[Proof], store: str) -> Copy:
-    """Sum up a manifest and its proofs.
-
-    The level is the highest ever proven. A failed examination takes it all back, until the same or
-    a higher level is proven again: reading a copy back does not excuse that it once failed to load.
-    """
-    level, proven_at, failed_at = Level.STORED, None, None
-    for proof in sorted(proofs, key=lambda p: p.checked_at):
-        if proof.verdict == "failed":
-            level, proven_at, failed_at = Level.STORED, None, proof.level
-        elif proof.verdict == "proven" and (failed_at is None or proof.level >= failed_at):
-            failed_at = None
-            if proof.level >= level:
-                level, proven_at = proof.level, proof.checked_at
-    failed = failed_at is not None
+def catalogue_entry(manifest: Manifest, marks: Iterable[ProofMark], store: str) -> Copy:
+    """Sum up a manifest and what counts of its proofs."""
+    standing = standing_of(marks)
     return Copy(
         server=manifest.server.name,
         database=manifest.database.name,
+        database_oid=manifest.database.oid,
         name=manifest.name,
         store=store,
         snapshot_at=manifest.snapshot_at,
@@ -300,9 +251,9 @@ def catalogue_entry(manifest: Manifest, proofs: list[Proof], store: str) -> Copy
         system_identifier=manifest.server.system_identifier,
         engine=manifest.engine,
         flow_run_id=manifest.run.flow_run_id,
-        level=level,
-        proven_at=proven_at,
-        failed=failed,
+        level=standing.level,
+        proven_at=standing.proven_at,
+        failed=standing.failed,
         warnings=manifest.warnings,
     )
 
@@ -317,4 +268,6 @@ class Operation(Value):
     evidence: str = Field(description="one line for a person")
     seconds: float
     finished_at: datetime
+    server: str | None = Field(default=None, description="what it was about, once that was known")
+    database: str | None = None
     facts: dict[str, JsonValue] = Field(default_factory=dict, description="the result, as JSON")

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import cast
 from urllib.parse import quote, unquote
 
 from flowforge.errors import Refused
+from flowforge.rules.proofs import Level, ProofMark, Verdict
 
 _BLOCK_NAME = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
 _COPY_NAME = re.compile(r"^backup-\d{8}-\d{6}$")
+_PROOF_FILE = re.compile(r"/(\d{8}T\d{6}\.\d{6}Z)-L([0-4])-(proven|failed|inconclusive)\.json$")
 _SECRET_IN_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*:[^/\s@]+@", re.IGNORECASE)
 
 DATA_SUFFIX = ".sql.gz"
@@ -148,7 +151,7 @@ def owner_of(key: str) -> str | None:
     if plain.endswith(DATA_SUFFIX):
         stem = plain.removesuffix(DATA_SUFFIX).replace("globals-", "backup-", 1)
         return f"{place}/{stem}" if _COPY_NAME.match(stem) else None
-    for kind in ("proofs", "keys", "holds"):
+    for kind in ("proofs", "keys", "holds", "accepted"):
         base, slash, rest = key.partition(f"/{kind}/")
         stem = rest.partition("/")[0].removesuffix(".json")
         if slash and _COPY_NAME.match(stem):
@@ -156,10 +159,40 @@ def owner_of(key: str) -> str | None:
     return None
 
 
-def proof_key(server: str, database: str, name: str, at: datetime, level: int) -> str:
-    """Where one proof lies; proofs are added, never edited."""
-    moment = f"{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
-    return f"{proofs_prefix(server, database, name)}{moment}-L{level}.json"
+def accepted_key(server: str, database: str, name: str) -> str:
+    """Where it is written that a copy far smaller than the one before is as it should be."""
+    return f"{prefix(server, database)}accepted/{name}.json"
+
+
+def proof_key(server: str, database: str, name: str, mark: ProofMark) -> str:
+    """Where one proof lies; proofs are added, never edited. What counts of it is in its name."""
+    moment = f"{mark.checked_at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
+    return f"{proofs_prefix(server, database, name)}{moment}-L{mark.level:d}-{mark.verdict}.json"
+
+
+def read_proof_key(key: str) -> ProofMark | None:
+    """What counts of a proof, from its key; `None` when the key does not say it."""
+    found = _PROOF_FILE.search(key)
+    if found is None:
+        return None
+    at = datetime.strptime(found[1], "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+    return ProofMark(Level(int(found[2])), cast(Verdict, found[3]), at)
+
+
+def summaries_prefix(server: str, database: str) -> str:
+    """The place of the summaries that spare a listing from reading every manifest."""
+    return f"{prefix(server, database)}summaries/"
+
+
+def drills_prefix(server: str, database: str) -> str:
+    """The place of the history of one database's drills."""
+    return f"{prefix(server, database)}drills/"
+
+
+def drill_key(server: str, database: str, at: datetime) -> str:
+    """Where one drill's record lies, below its year and month in UTC."""
+    moment = at.astimezone(UTC)
+    return f"{drills_prefix(server, database)}{moment:%Y/%m}/{moment:%Y%m%dT%H%M%S.%fZ}.json"
 
 
 def _encode(name: str) -> str:

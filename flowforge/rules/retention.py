@@ -14,6 +14,7 @@ The laws, each with a test:
 10. Days, weeks and months are those of UTC.
 11. More than `max_delete_fraction` of the copies at once is refused.
 12. Copies of two databases are never judged together.
+13. While a copy holds far less than the one before, and nobody accepted that, nothing goes.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Retention(Value):
 
 
 STANDARD = Retention()
+THIRTY_DAYS = Retention(days=30, weekly=0, monthly=0)
 
 
 class Decision(Value):
@@ -62,7 +64,6 @@ def choose_expired(
     policy: Retention,
     now: datetime,
     *,
-    holds: Iterable[str] = (),
     listing_complete: bool = True,
 ) -> tuple[Decision, ...]:
     """Decide for every copy of one database, newest first.
@@ -71,7 +72,6 @@ def choose_expired(
         copies: All copies of the database in one store.
         policy: How long they are kept.
         now: The time it is.
-        holds: Names of copies that must stay.
         listing_complete: Whether the listing is known to be whole.
 
     Raises:
@@ -84,13 +84,13 @@ def choose_expired(
         )
     ordered = sorted(copies, key=lambda copy: (copy.snapshot_at, copy.name), reverse=True)
     future = [c for c in ordered if c.snapshot_at > now + _FUTURE_SLACK]
-    past = [c for c in ordered if c not in future]
+    past = ordered[len(future) :]
     reasons: dict[str, str] = {c.name: "dated in the future" for c in future}
     blocked = _why_nothing_may_go(past, policy, now, listing_complete)
     if blocked:
         reasons |= {c.name: blocked for c in past}
     else:
-        for keep in (_held(past, holds), _newest_by_level(past), _proven(past, policy)):
+        for keep in (_held(past), _newest_by_level(past), _proven(past, policy)):
             reasons |= {name: why for name, why in keep.items() if name not in reasons}
         for name, why in _windows(past, policy, now).items():
             reasons.setdefault(name, why)
@@ -119,12 +119,14 @@ def _why_nothing_may_go(
         return "the newest copy is too old: nothing goes until there is a new one"
     if newest.failed or newest.level < Level.READ_BACK:
         return "the newest copy was not read back: nothing goes until one was"
+    fallen = next((copy for copy in past if copy.fall), None)
+    if fallen is not None:
+        return f"{fallen.fall}: nothing goes until somebody accepts {fallen.name}"
     return None
 
 
-def _held(past: Sequence[Copy], holds: Iterable[str]) -> dict[str, str]:
-    held = set(holds)
-    return {c.name: "held" for c in past if c.name in held}
+def _held(past: Sequence[Copy]) -> dict[str, str]:
+    return {c.name: "held" for c in past if c.held}
 
 
 def _newest_by_level(past: Sequence[Copy]) -> dict[str, str]:
@@ -160,11 +162,13 @@ def _fill(
     past: Sequence[Copy], buckets: Sequence[str], bucket_of: Callable[[datetime], str], kind: str
 ) -> dict[str, str]:
     """One copy a bucket: the newest proven one, or the newest when none in it is proven."""
+    inside: dict[str, list[Copy]] = {bucket: [] for bucket in buckets}
+    for copy in past:
+        inside.get(bucket_of(copy.snapshot_at), []).append(copy)
     keep: dict[str, str] = {}
-    for bucket in buckets:
-        inside = [c for c in past if bucket_of(c.snapshot_at) == bucket]
-        proven = [c for c in inside if not c.failed and c.level >= Level.RESTORED]
-        for chosen in (proven or inside)[:1]:
+    for bucket, found in inside.items():
+        proven = [c for c in found if not c.failed and c.level >= Level.RESTORED]
+        for chosen in (proven or found)[:1]:
             keep[chosen.name] = f"the copy of {kind} {bucket}"
     return keep
 

@@ -23,8 +23,10 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from flowforge.errors import Damaged, FlowForgeError, Refused, Unavailable
-from flowforge.ledger import queries
+from flowforge.ledger import protection, queries
+from flowforge.rules import standing
 from flowforge.rules.backups import Copy, Operation, Proof
+from flowforge.rules.standing import DatabaseStanding
 
 SCHEMA = 1
 _KINDS: dict[type[FlowForgeError], tuple[str, int]] = {
@@ -40,18 +42,6 @@ class Answer(BaseModel):
     schema_version: int = Field(default=SCHEMA, serialization_alias="schema")
 
 
-class DatabaseStatus(BaseModel):
-    """How well one database is protected."""
-
-    server: str
-    database: str
-    newest_copy: str
-    age_seconds: float
-    level: int
-    failed: bool
-    proof_age_seconds: float | None
-
-
 class Status(Answer):
     """How the platform is."""
 
@@ -59,7 +49,7 @@ class Status(Answer):
     version: str
     prefect: str
     ready: bool
-    databases: list[DatabaseStatus]
+    databases: list[DatabaseStanding]
 
 
 class Copies(Answer):
@@ -123,13 +113,13 @@ def create_app(
 
     @app.get("/status")
     def status() -> Status:
-        databases = [_database(copy) for copy in queries.newest_copies(read())] if ledger else []
+        known = protection.read_known(read()) if ledger else standing.NOTHING_KNOWN
         return Status(
             status="ok" if is_ready() else "not ready",
             version=version,
             prefect=prefect,
             ready=is_ready(),
-            databases=databases,
+            databases=standing.stand(known, datetime.now(UTC)),
         )
 
     _add_copies(app, read)
@@ -174,20 +164,6 @@ def _add_operations(app: FastAPI, read: Callable[[], sa.Engine]) -> None:
                 hint="Look at the run itself in the UI; one that still runs is not recorded yet.",
             )
         return OneOperation(operation=found)
-
-
-def _database(copy: Copy) -> DatabaseStatus:
-    now = datetime.now(UTC)
-    proven = (now - copy.proven_at).total_seconds() if copy.proven_at else None
-    return DatabaseStatus(
-        server=copy.server,
-        database=copy.database,
-        newest_copy=copy.name,
-        age_seconds=round((now - copy.snapshot_at).total_seconds(), 1),
-        level=int(copy.level),
-        failed=copy.failed,
-        proof_age_seconds=None if proven is None else round(proven, 1),
-    )
 
 
 def _explain_errors(app: FastAPI) -> None:

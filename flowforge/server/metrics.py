@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,15 +18,13 @@ from prometheus_client import (
     exposition,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flowforge.rules.backups import Copy
+from flowforge.rules.standing import Known
 from flowforge.server.guard import Refusal
+from flowforge.server.protection import Protection
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -76,41 +73,13 @@ class Meters:
         gauge = Gauge("flowforge_ready", "1 when writes succeed", registry=self.registry)
         gauge.set_function(lambda: float(is_ready()))
 
-    def watch_copies(self, newest: Callable[[], Sequence[Copy]]) -> None:
-        """Show how old and how far proven the newest copies are."""
-        self.registry.register(_Copies(newest))
+    def watch_copies(self, known: Callable[[], Known]) -> None:
+        """Show how old and how far proven copies are, and how long bringing them back takes."""
+        self.registry.register(Protection(known))
 
     def expose(self) -> tuple[bytes, str]:
         """The metrics as text, and that text's content type."""
         return generate_latest(self.registry), exposition.CONTENT_TYPE_LATEST
-
-
-class _Copies(Collector):
-    """Ages are computed when asked, from copies that were read lately."""
-
-    def __init__(self, newest: Callable[[], Sequence[Copy]]) -> None:
-        self._newest = newest
-
-    def collect(self) -> Iterable[Metric]:
-        """One series per database."""
-        labels = ("server", "database")
-        age = GaugeMetricFamily(
-            "flowforge_backup_age_seconds", "Age of the newest copy's snapshot", labels=labels
-        )
-        level = GaugeMetricFamily(
-            "flowforge_backup_level", "Highest proof level of the newest copy", labels=labels
-        )
-        proof_age = GaugeMetricFamily(
-            "flowforge_proof_age_seconds", "Time since the newest copy was proven", labels=labels
-        )
-        now = datetime.now(UTC)
-        for copy in self._newest():
-            names = (copy.server, copy.database)
-            age.add_metric(names, (now - copy.snapshot_at).total_seconds())
-            level.add_metric(names, float(copy.level))
-            if copy.proven_at is not None:
-                proof_age.add_metric(names, (now - copy.proven_at).total_seconds())
-        return (age, level, proof_age)
 
 
 class Timed:

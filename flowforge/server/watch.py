@@ -1,7 +1,8 @@
-"""Keep an eye on the newest copies: their age for the metrics, an event when one is too old.
+"""Keep an eye on how well databases are protected: for the metrics, and to tell people in time.
 
-The event `flowforge.backup.stale` goes into Prefect's own pipeline, so automations tell people.
-It is emitted once for each copy, whichever of several servers sees it first.
+What a person has to know although no run failed (`flowforge.rules.alerts`) goes as an event into
+Prefect's own pipeline, so automations send it on. Each is emitted once, whichever of several
+servers sees it first.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -17,11 +17,12 @@ from prefect.server.events import messaging
 from prefect.server.events.schemas.events import Event, Resource
 
 from flowforge.errors import FlowForgeError
-from flowforge.ledger import queries
-from flowforge.rules.backups import Copy
+from flowforge.ledger import protection
+from flowforge.rules import alerts
+from flowforge.rules.alerts import Alert
+from flowforge.rules.standing import NOTHING_KNOWN, Known
 
 INTERVAL_SECONDS = 5.0
-EVENT = "flowforge.backup.stale"
 _NAMESPACE = uuid.UUID("6f0c5a52-1a5e-4a0f-9f57-5a1e0b9c7d10")
 _EMIT_TIMEOUT_SECONDS = 10.0
 
@@ -29,13 +30,16 @@ log = logging.getLogger("flowforge.server")
 
 
 class Watch:
-    """The newest copies as last read, and who was told of their age."""
+    """What is known of the copies as last read, and who was told of what."""
 
-    def __init__(self, ledger: sa.Engine | None, max_age_seconds: int) -> None:
+    def __init__(
+        self, ledger: sa.Engine | None, max_age_seconds: int, proof_max_age_seconds: int
+    ) -> None:
         self.ledger = ledger
         self.max_age_seconds = max_age_seconds
-        self.newest: Sequence[Copy] = ()
-        self._told: set[tuple[str, str, str]] = set()
+        self.proof_max_age_seconds = proof_max_age_seconds
+        self.known: Known = NOTHING_KNOWN
+        self._told: set[tuple[str, str, str, str]] = set()
         self._trouble: str | None = None
 
     async def run(self) -> None:
@@ -50,9 +54,9 @@ class Watch:
 
     async def _look(self, ledger: sa.Engine, *, tell: bool) -> None:
         try:
-            self.newest = await asyncio.to_thread(queries.newest_copies, ledger)
-            for copy in self.newest if tell else ():
-                await self._tell_if_stale(ledger, copy)
+            self.known = await asyncio.to_thread(protection.read_known, ledger)
+            for alert in self._alerts() if tell else ():
+                await self._tell_once(ledger, alert)
         except FlowForgeError as error:
             if self._trouble != error.message:
                 log.warning("%s", error)
@@ -60,41 +64,47 @@ class Watch:
         else:
             self._trouble = None
 
-    async def _tell_if_stale(self, ledger: sa.Engine, copy: Copy) -> None:
-        age_seconds = (datetime.now(UTC) - copy.snapshot_at).total_seconds()
-        key = (copy.server, copy.database, copy.name)
-        if age_seconds <= self.max_age_seconds or key in self._told:
+    def _alerts(self) -> list[Alert]:
+        now, known = datetime.now(UTC), self.known
+        return [
+            *alerts.find_stale(known.newest, now, self.max_age_seconds),
+            *alerts.find_unverified(known.oldest, known.proven, now, self.proof_max_age_seconds),
+            *alerts.find_shrunk(known.fallen),
+            *alerts.find_skipped(known.runs),
+        ]
+
+    async def _tell_once(self, ledger: sa.Engine, alert: Alert) -> None:
+        key = (alert.event, alert.server, alert.database, alert.about)
+        if key in self._told:
             return
         loop = asyncio.get_running_loop()
 
         def emit() -> None:
-            done = asyncio.run_coroutine_threadsafe(_emit(copy, age_seconds), loop)
+            done = asyncio.run_coroutine_threadsafe(_emit(alert), loop)
             done.result(timeout=_EMIT_TIMEOUT_SECONDS)
 
-        if await asyncio.to_thread(queries.tell_once, ledger, copy, emit):
-            log.warning("the newest copy of %s/%s is %s", copy.server, copy.database, copy.name)
+        if await asyncio.to_thread(protection.tell_once, ledger, alert, emit):
+            log.warning("%s: %s/%s, %s", alert.event, alert.server, alert.database, alert.about)
         self._told.add(key)
 
 
-async def _emit(copy: Copy, age_seconds: float) -> None:
-    place = f"{copy.server}/{copy.database}"
+async def _emit(alert: Alert) -> None:
+    place = f"{alert.server}/{alert.database}"
     event = Event(
         occurred=datetime.now(UTC),
-        event=EVENT,
+        event=alert.event,
         resource=Resource(
             {
-                "prefect.resource.id": f"flowforge.database.{copy.server}.{copy.database}",
+                "prefect.resource.id": f"flowforge.database.{alert.server}.{alert.database}",
                 "prefect.resource.name": place,
             }
         ),
         payload={
-            "server": copy.server,
-            "database": copy.database,
-            "newest_copy": copy.name,
-            "age_seconds": round(age_seconds),
-            "hint": f"Look at the failed runs of backup-postgres for {place}, then run "
-            f"`flowforge backup run {copy.server}`.",
+            "server": alert.server,
+            "database": alert.database,
+            **alert.facts,
+            "hint": alert.hint,
         },
-        id=uuid.uuid5(_NAMESPACE, f"{place}/{copy.name}"),
+        id=uuid.uuid5(_NAMESPACE, f"{alert.event}/{place}/{alert.about}"),
     )
     await messaging.publish([event.receive()])

@@ -10,7 +10,8 @@ from prefect.events import Event, Resource
 
 from blocks import documents
 from flowforge import prefect_api
-from flowforge.automations import PREFIX, STALE_EVENT, sync_automations
+from flowforge.automations import PREFIX, sync_automations
+from flowforge.rules import alerts
 from tests.receivers import WebReceiver, receive_posts
 
 ARRIVAL_SECONDS = 30
@@ -56,7 +57,13 @@ def test_the_first_pager_makes_them_and_the_last_one_takes_them_along(
     server: str, web: WebReceiver
 ) -> None:
     add_pagers(ops=web.url)
-    assert set(ours(server)) == {f"{PREFIX}operation failed", f"{PREFIX}copy too old"}
+    assert {name.removeprefix(PREFIX) for name in ours(server)} == {
+        "operation failed",
+        "copy too old",
+        "copies unproven",
+        "copy shrunk",
+        "backups skipped",
+    }
 
     add_pagers(boss=web.url)
     assert {len(one["actions"]) for one in ours(server).values()} == {2}
@@ -140,25 +147,42 @@ def test_a_failed_flow_reaches_the_pager_with_name_reason_and_link(
     assert "'server': 'shop'" in message["body"]
 
 
-def test_a_copy_that_is_too_old_reaches_the_pager(server: str, web: WebReceiver) -> None:
+@pytest.mark.parametrize(
+    ("kind", "facts", "subject"),
+    [
+        (
+            alerts.STALE,
+            {"newest_copy": "backup-20260101-000000", "age_seconds": 30_000},
+            "No recent copy of shop/app: the newest is 8.3 h old",
+        ),
+        (
+            alerts.UNVERIFIED,
+            {"proven_copy": None, "age_seconds": 31 * 86400},
+            "No copy of shop/app was proven for 31 days",
+        ),
+        (
+            alerts.SHRUNK,
+            {"newest_copy": "backup-20260101-000000", "fall": "rows fell from 9,000 to 3"},
+            "The newest copy of shop/app holds far less than the one before",
+        ),
+        (alerts.SKIPPED, {"in_a_row": 2}, "Backups of shop/app are skipped: 2 in a row"),
+    ],
+)
+def test_what_no_failed_run_tells_reaches_the_pager(
+    server: str, web: WebReceiver, kind: str, facts: dict[str, Any], subject: str
+) -> None:
     add_pagers(ops=web.url)
     event = Event(
-        event=STALE_EVENT,
+        event=kind,
         resource=Resource({"prefect.resource.id": "flowforge.database.shop.app"}),
-        payload={
-            "server": "shop",
-            "database": "app",
-            "newest_copy": "backup-20260101-000000",
-            "age_seconds": 30_000,
-            "hint": "Start one with `flowforge backup run shop app`.",
-        },
+        payload={"server": "shop", "database": "app", "hint": "Do this about it.", **facts},
     )
 
     httpx.post(f"{server}/events", json=[event.model_dump(mode="json")]).raise_for_status()
 
     message = web.received.get(timeout=ARRIVAL_SECONDS)
-    assert message["subject"] == "No recent copy of shop/app: the newest is 8.3 h old"
-    assert "flowforge backup run shop app" in message["body"]
+    assert message["subject"] == subject
+    assert "Do this about it." in message["body"]
 
 
 def test_a_failed_run_of_somebody_else_is_not_told(server: str, web: WebReceiver) -> None:

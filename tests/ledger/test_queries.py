@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
 import sqlalchemy as sa
 
 from flowforge.ledger import queries
@@ -96,15 +95,6 @@ def test_lists_are_newest_first_and_filtered(engine: sa.Engine) -> None:
     assert [o.flow_run_id for o in queries.list_operations(engine, limit=1)] == ["run-2"]
 
 
-def test_the_newest_copy_of_a_database_is_one_that_did_not_fail(engine: sa.Engine) -> None:
-    for copy in (a_copy(6), a_copy(0, failed=True), a_copy(1, database="crm", failed=True)):
-        queries.record_copy(engine, copy)
-    assert [(c.database, c.name) for c in queries.newest_copies(engine)] == [
-        ("crm", a_copy(1).name),
-        ("shop", a_copy(6).name),
-    ]
-
-
 def test_forgetting_a_copy_takes_its_proofs_along_and_may_be_repeated(engine: sa.Engine) -> None:
     copy, elsewhere = a_copy(), a_copy(store="vault")
     for each in (copy, elsewhere):
@@ -130,19 +120,3 @@ def test_a_rebuilt_catalogue_equals_the_store_and_leaves_other_stores_alone(
     assert queries.list_proofs(engine, "shop", "shop", gone.name) == []
     queries.replace_catalogue(engine, "backups", [], [])
     assert queries.list_copies(engine) == [elsewhere]
-
-
-def test_people_are_told_once_of_a_copy_and_again_only_when_telling_failed(
-    engine: sa.Engine,
-) -> None:
-    told: list[str] = []
-
-    def fail() -> None:
-        raise OSError("the messenger is away")
-
-    with pytest.raises(OSError, match="messenger"):
-        queries.tell_once(engine, a_copy(), fail)
-    assert queries.tell_once(engine, a_copy(), lambda: told.append("told"))
-    assert not queries.tell_once(engine, a_copy(), lambda: told.append("again"))
-    assert queries.tell_once(engine, a_copy(1), lambda: told.append("older copy"))
-    assert told == ["told", "older copy"]

@@ -59,8 +59,8 @@ def test_the_command_reads_the_url_from_the_environment_and_says_the_version(
 ) -> None:
     assert run_ledger("current", empty_url).stdout == "no tables\n"
     spelled = empty_url.replace("postgresql://", "postgresql+asyncpg://")
-    assert run_ledger("upgrade", spelled).stdout == "0001\n"
-    assert run_ledger("current", empty_url).stdout == "0001\n"
+    assert run_ledger("upgrade", spelled).stdout == "0002\n"
+    assert run_ledger("current", empty_url).stdout == "0002\n"
     unset = run_ledger("upgrade", None)
     assert unset.returncode == 3
     assert "FLOWFORGE_LEDGER_URL" in unset.stderr
@@ -101,7 +101,7 @@ def test_a_role_with_the_least_rights_can_do_all_but_change_tables(
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA flowforge TO limited"
             )
         )
-    assert ledger.migrate(limited_url) == "0001"
+    assert ledger.migrate(limited_url) == "0002"
     queries.record_copy(limited, a_copy())
     queries.replace_catalogue(limited, "backups", [a_copy()], [])
     assert queries.list_copies(limited) == [a_copy()]
@@ -116,7 +116,7 @@ def test_a_server_that_is_away_is_unavailable_and_its_password_stays_secret() ->
     url = f"postgresql://someone:{quote(PASSWORD)}@127.0.0.1:1/flowforge"
     engine = ledger.connect(url)
     with pytest.raises(Unavailable) as caught:
-        queries.newest_copies(engine)
+        queries.list_copies(engine)
     assert "someone@127.0.0.1:1/flowforge" in str(caught.value)
     assert PASSWORD not in f"{caught.value!r} {caught.value.__cause__!r} {engine!r}"
 

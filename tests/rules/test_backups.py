@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flowforge.errors import Busy, Damaged, Refused, Unavailable
-from flowforge.rules import backups, comparison, drills, reports
+from flowforge.rules import backups, comparison, reports
 from flowforge.rules.backups import Level, Manifest, Proof, Verdict, catalogue_entry, read_manifest
 
 AT = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
@@ -85,10 +85,12 @@ def test_what_is_not_our_manifest_is_refused(text: bytes) -> None:
         ([proof(3, "failed", 1), proof(1, "proven", 2)], 0, True),
         ([proof(3, "failed", 1), proof(3, "proven", 2)], 3, False),
         ([proof(1, "proven", 1), proof(2, "inconclusive", 2)], 1, False),
+        ([proof(1, "proven", 1), proof(4, "failed", 2)], 3, False),
+        ([proof(4, "proven", 1), proof(4, "failed", 2)], 3, False),
     ],
 )
 def test_a_copy_is_worth_what_its_proofs_say(proofs: list[Proof], level: int, failed: bool) -> None:
-    entry = catalogue_entry(manifest(), proofs, "backups")
+    entry = catalogue_entry(manifest(), [p.mark for p in proofs], "backups")
     assert (entry.level, entry.failed) == (level, failed)
 
 
@@ -134,20 +136,6 @@ def test_texts_that_depend_on_the_version_are_not_compared_across_versions() -> 
     assert any("PostgreSQL 19" in remark for remark in found.remarks)
 
 
-def test_a_drill_takes_the_newest_unproven_copy_then_the_oldest_proof() -> None:
-    def entry(name: str, hour: int, *proofs: Proof) -> backups.Copy:
-        made = manifest(name=name, snapshot_at=AT + timedelta(hours=hour))
-        return catalogue_entry(made, list(proofs), "backups")
-
-    old = entry("backup-20261124-000000", 0, proof(3, "proven", 1))
-    mid = entry("backup-20261124-010000", 1, proof(3, "proven", 2))
-    new = entry("backup-20261124-020000", 2, proof(1, "proven", 3))
-    assert drills.choose_copy([old, new, mid]) == new
-    assert drills.choose_copy([mid, old]) == old
-    with pytest.raises(Refused, match="no copy"):
-        drills.choose_copy([])
-
-
 def test_a_report_holds_the_answer_first_and_the_next_command() -> None:
     done = Proof(
         copy_name="backup-20261124-060000",
@@ -164,7 +152,7 @@ def test_a_report_holds_the_answer_first_and_the_next_command() -> None:
         manifest(),
         proof(1, "proven", 0),
         done,
-        [catalogue_entry(manifest(), [done], "backups")],
+        [catalogue_entry(manifest(), [done.mark], "backups")],
         [],
         ["a | b"],
         now=AT + timedelta(seconds=90),

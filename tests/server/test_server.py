@@ -9,9 +9,11 @@ import sqlalchemy as sa
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from flowforge.ledger import queries
+from flowforge.ledger import protection, queries
 from flowforge.rules import names
 from flowforge.rules.backups import Copy, Level, Operation, Proof
+from flowforge.rules.drills import drill_of
+from flowforge.rules.standing import SWITCH_SECONDS
 from tests.server.running import Running, wait_for
 
 ODD = 'o\'dd/näme "$(id)"\n%2F'
@@ -131,7 +133,7 @@ def test_operations_are_listed_and_read(server: Running, books: sa.Engine) -> No
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        (f"operations/{uuid4()}", 404),
+        ("operations/00000000-0000-4000-8000-000000000000", 404),
         ("operations/not-an-id", 422),
         ("operations?limit=0", 422),
         ("copies/shop/shop/backup-20200101-000000", 404),
@@ -158,26 +160,95 @@ def test_the_age_and_level_of_the_newest_copies_are_metrics(
     queries.record_copy(books, a_copy("measured"))
     labels = '{database="shop",server="measured"}'
     wait_for(lambda: server.metric(f"flowforge_backup_level{labels}") == 3, 30, "the level")
-    assert 300 < server.metric(f"flowforge_backup_age_seconds{labels}") < 600
-    assert 300 < server.metric(f"flowforge_proof_age_seconds{labels}") < 600
+    by_level = '{database="shop",level="3",server="measured"}'
+    assert 300 < server.metric(f"flowforge_backup_age_seconds{by_level}") < 600
+    assert 300 < server.metric(f"flowforge_backup_proof_age_seconds{labels}") < 600
+    assert server.metric(f"flowforge_backup_bytes{labels}") == 12
+
+
+def test_drills_and_skipped_backups_are_metrics(server: Running, books: sa.Engine) -> None:
+    copy = a_copy("drilled")
+    proof = Proof(
+        copy_name=copy.name,
+        level=Level.COMPARED,
+        verdict="proven",
+        checked_at=datetime.now(UTC),
+        seconds=80,
+        restore_seconds=60,
+        phase_seconds={"compare": 10},
+    )
+    queries.record_copy(books, copy)
+    protection.record_drills(books, [drill_of(copy, proof)])
+    queries.record_operation(books, a_skip("drilled"))
+    labels = '{database="shop",server="drilled"}'
+    seconds = 60 + 10 + SWITCH_SECONDS
+    wait_for(lambda: server.metric(f"flowforge_restore_seconds{labels}") == seconds, 30, "a drill")
+    assert server.metric(f"flowforge_backup_skipped_total{labels}") == 1
+    behind = '{database="shop",server="drilled",store="backups"}'
+    assert server.metric(f"flowforge_backup_store_behind_seconds{behind}") == 0
+
+
+def test_what_no_failed_run_tells_is_an_event(server: Running, books: sa.Engine) -> None:
+    """Copies are made and runs are green, but none was proven; one fell; backups are skipped."""
+    queries.record_copy(books, a_copy("fine"))
+    forgotten = {"level": Level.READ_BACK, "proven_at": None}
+    queries.record_copy(books, a_copy("unproven", hours_ago=31 * 24).model_copy(update=forgotten))
+    queries.record_copy(books, a_copy("unproven").model_copy(update=forgotten))
+    fallen = a_copy("emptied").model_copy(update={"fall": "rows fell from 84,210 to 3"})
+    queries.record_copy(books, fallen)
+    for _ in range(2):
+        queries.record_operation(books, a_skip("busy"))
+
+    unverified = events_of(server, "unproven", "unverified")
+    assert unverified["proven_copy"] is None
+    assert "flowforge backup verify latest --server unproven" in str(unverified["hint"])
+    shrunk = events_of(server, "emptied", "shrunk")
+    assert shrunk["fall"] == "rows fell from 84,210 to 3"
+    assert events_of(server, "busy", "skipped")["in_a_row"] == 2
+    for name in ("unverified", "shrunk", "skipped"):
+        assert read_events(server, "fine", name) == []
+
+
+def a_skip(server: str) -> Operation:
+    return Operation(
+        operation="backup",
+        flow_run_id=str(uuid4()),
+        flow_run_name="brave-otter",
+        outcome="skipped",
+        evidence="another one is running",
+        seconds=1,
+        finished_at=datetime.now(UTC),
+        server=server,
+        database="shop",
+    )
+
+
+def events_of(server: Running, name: str, kind: str) -> dict[str, object]:
+    """What the first event of a kind about a server's database says, once there is one."""
+    wait_for(lambda: bool(read_events(server, name, kind)), 60, f"{kind} of {name}")
+    return read_events(server, name, kind)[0]
+
+
+def read_events(server: Running, name: str, kind: str) -> list[dict[str, object]]:
+    wanted = {
+        "resource": {"id": [f"flowforge.database.{name}.shop"]},
+        "event": {"name": [f"flowforge.backup.{kind}"]},
+    }
+    answer = server.post("/events/filter", {"filter": wanted}).json()
+    return [event["payload"] for event in answer["events"]]
 
 
 def test_a_stale_copy_is_an_event_once(server: Running, books: sa.Engine) -> None:
     def events(name: str) -> list[dict[str, object]]:
-        wanted = {"resource": {"id": [f"flowforge.database.{name}.shop"]}}
-        found: list[dict[str, object]] = server.post(
-            "/events/filter", {"filter": {"event": {"name": ["flowforge.backup.stale"]}} | wanted}
-        ).json()["events"]
-        return found
+        return read_events(server, name, "stale")
 
     old = a_copy("stale-one", hours_ago=2)
     queries.record_copy(books, old)
     wait_for(lambda: len(events("stale-one")) > 0, 60, "the first event")
-    payload = events("stale-one")[0]["payload"]
-    assert isinstance(payload, dict)
+    payload = events("stale-one")[0]
     assert payload["newest_copy"] == old.name
-    assert 7100 < payload["age_seconds"] < 7400
-    assert "flowforge backup run stale-one" in payload["hint"]
+    assert 7100 < float(str(payload["age_seconds"])) < 7400
+    assert "flowforge backup run stale-one" in str(payload["hint"])
     queries.record_copy(books, a_copy("stale-two", hours_ago=2))
     queries.record_copy(books, a_copy("fresh-one"))
     wait_for(lambda: len(events("stale-two")) > 0, 60, "an event of a later look")

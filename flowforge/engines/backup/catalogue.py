@@ -1,20 +1,47 @@
 """What a store says of its copies. The store is the truth; the ledger only remembers it.
 
-A listing is small work (names and sizes); manifests and proofs are read one by one, each of a few
-kilobytes. A copy exists when its manifest does.
+A copy exists when its manifest does, and manifests never change. So a listing reads only manifests
+that no summary covers yet, several at a time; what counts of a proof is in its key. A summary is a
+convenience: one that is gone, old or broken costs time, and nothing else.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import contextlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
-from flowforge.engines.backup.store import Store
-from flowforge.errors import Refused
-from flowforge.rules import names
-from flowforge.rules.backups import Copy, Manifest, Proof, catalogue_entry, read_manifest
+from pydantic import ValidationError
+
+from flowforge.engines.backup import inventory
+from flowforge.engines.backup.inventory import Inventory
+from flowforge.engines.backup.store import Locked, Store
+from flowforge.errors import Damaged, Refused
+from flowforge.rules import names, shrinking
+from flowforge.rules.backups import Copy, Manifest, catalogue_entry, read_manifest
+from flowforge.rules.proofs import Proof, ProofMark, standing_of
+from flowforge.rules.values import Value
 
 _MAX_SMALL_BYTES = 64 * 1024 * 1024
+_LANES = 8
+_SUMMARISE_FROM = 64
+
+
+class Summarised(Value):
+    """A copy as its manifest says, and the size of that manifest."""
+
+    manifest_bytes: int
+    copy_: Copy
+
+
+class Summary(Value):
+    """The copies of one database at one time."""
+
+    fields: tuple[str, ...]
+    """What was known of a copy then; a summary that knows less is of no use."""
+
+    copies: tuple[Summarised, ...]
 
 
 def read_small(store: Store, key: str) -> bytes:
@@ -35,6 +62,12 @@ def read_small(store: Store, key: str) -> bytes:
     return b"".join(parts)
 
 
+def read_many(store: Store, keys: Iterable[str]) -> list[bytes]:
+    """The contents of several, in their order; a store that is far away is asked in parallel."""
+    with ThreadPoolExecutor(_LANES) as lanes:
+        return list(lanes.map(lambda key: read_small(store, key), keys))
+
+
 def load_manifest(store: Store, server: str, database: str, name: str) -> Manifest:
     """Read the manifest of one copy.
 
@@ -53,26 +86,54 @@ def load_manifest(store: Store, server: str, database: str, name: str) -> Manife
 def load_proofs(store: Store, server: str, database: str, name: str) -> list[Proof]:
     """Read the proofs of one copy, oldest first."""
     found = store.listing(names.proofs_prefix(server, database, name))
-    return [Proof.model_validate_json(read_small(store, stored.key)) for stored in found]
+    return [Proof.model_validate_json(text) for text in read_many(store, (s.key for s in found))]
 
 
 def add_proof(store: Store, manifest: Manifest, proof: Proof) -> None:
     """Put a proof beside its copy."""
-    key = names.proof_key(
-        manifest.server.name, manifest.database.name, manifest.name, proof.checked_at, proof.level
-    )
+    server, database = manifest.server.name, manifest.database.name
+    key = names.proof_key(server, database, manifest.name, proof.mark)
     store.put_new(key, proof.to_json())
 
 
 def list_copies(store: Store, server: str, database: str) -> list[Copy]:
     """Every copy of one database with its proofs summed up, newest first."""
-    copies, _ = _read(store, (s.key for s in store.listing(names.prefix(server, database))))
-    return copies
+    return copies_in(store, inventory.take(store, server, database))
+
+
+def copies_in(store: Store, found: Inventory) -> list[Copy]:
+    """The copies of an inventory with their proofs and holds summed up, newest first."""
+    held = found.marked("holds")
+    copies = []
+    for entry in _entries(store, found):
+        standing = standing_of(_marks(store, found.keys_of(entry.name, "proofs")))
+        update = {
+            "level": standing.level,
+            "proven_at": standing.proven_at,
+            "failed": standing.failed,
+            "held": entry.name in held,
+            "store": store.name,
+        }
+        copies.append(entry.model_copy(update=update))
+    copies.sort(key=lambda copy: copy.snapshot_at, reverse=True)
+    return shrinking.with_falls(copies, accepted=found.marked("accepted"))
 
 
 def read_catalogue(store: Store) -> tuple[list[Copy], list[tuple[Copy, Proof]]]:
     """Every copy in a store and every proof beside it: what a lost ledger is made again from."""
-    return _read(store, (s.key for s in store.listing("postgres/")))
+    copies: list[Copy] = []
+    proven: list[tuple[Copy, Proof]] = []
+    for found in inventory.take_all(store).values():
+        of_one = copies_in(store, found)
+        pairs = [(copy, key) for copy in of_one for key in found.keys_of(copy.name, "proofs")]
+        texts = read_many(store, (key for _, key in pairs))
+        copies += of_one
+        proven += [
+            (copy, Proof.model_validate_json(text))
+            for (copy, _), text in zip(pairs, texts, strict=True)
+        ]
+    copies.sort(key=lambda copy: copy.snapshot_at, reverse=True)
+    return copies, proven
 
 
 def newest_copy(copies: Iterable[Copy], *, proven: bool = False) -> Copy | None:
@@ -81,22 +142,62 @@ def newest_copy(copies: Iterable[Copy], *, proven: bool = False) -> Copy | None:
     return max(usable, key=lambda copy: copy.snapshot_at, default=None)
 
 
-def _read(store: Store, keys: Iterable[str]) -> tuple[list[Copy], list[tuple[Copy, Proof]]]:
-    manifests: list[str] = []
-    proofs: dict[str, list[str]] = defaultdict(list)
+def summarise(store: Store, found: Inventory) -> bool:
+    """Write a summary when many manifests are covered by none, drop older ones; whether it did."""
+    known = _summarised(store, found)
+    missing = found.manifests.keys() - known.keys()
+    if len(missing) < _SUMMARISE_FROM:
+        return False
+    entries = tuple(
+        Summarised(manifest_bytes=found.manifests[entry.name].size_bytes, copy_=entry)
+        for entry in _entries(store, found)
+    )
+    summary = Summary(fields=_fields(), copies=entries)
+    place = names.summaries_prefix(found.server, found.database)
+    key = f"{place}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
+    store.put_new(key, summary.model_dump_json().encode())
+    for old in found.summaries:
+        with contextlib.suppress(Locked):
+            store.delete(old.key)
+    return True
+
+
+def _entries(store: Store, found: Inventory) -> list[Copy]:
+    """Each copy as its manifest says, from the newest summary or from the manifest itself."""
+    known = _summarised(store, found)
+    unread = [name for name in found.manifests if name not in known]
+    texts = read_many(store, (found.manifests[name].key for name in unread))
+    read = (catalogue_entry(read_manifest(text), (), store.name) for text in texts)
+    return [*known.values(), *read]
+
+
+def _summarised(store: Store, found: Inventory) -> dict[str, Copy]:
+    if not found.summaries:
+        return {}
+    try:
+        text = read_small(store, found.summaries[-1].key)
+        summary = Summary.model_validate_json(text)
+    except (Damaged, ValidationError):
+        return {}  # replaced since it was listed, or of another version: the manifests say it too
+    if summary.fields != _fields():
+        return {}
+    sizes = {name: stored.size_bytes for name, stored in found.manifests.items()}
+    return {
+        one.copy_.name: one.copy_
+        for one in summary.copies
+        if sizes.get(one.copy_.name) == one.manifest_bytes
+    }
+
+
+def _fields() -> tuple[str, ...]:
+    return tuple(sorted(Copy.model_fields))
+
+
+def _marks(store: Store, keys: Iterable[str]) -> list[ProofMark]:
+    marks = []
     for key in keys:
-        if key.endswith(names.MANIFEST_SUFFIX):
-            manifests.append(key)
-        elif "/proofs/" in key:
-            place, _, rest = key.partition("/proofs/")
-            proofs[f"{place}/{rest.partition('/')[0]}"].append(key)
-    copies, proven = [], []
-    for key in manifests:
-        manifest = read_manifest(read_small(store, key))
-        texts = [read_small(store, p) for p in proofs[key.removesuffix(names.MANIFEST_SUFFIX)]]
-        found = [Proof.model_validate_json(text) for text in texts]
-        copy = catalogue_entry(manifest, found, store.name)
-        copies.append(copy)
-        proven += [(copy, proof) for proof in found]
-    copies.sort(key=lambda copy: copy.snapshot_at, reverse=True)
-    return copies, proven
+        said = names.read_proof_key(key)
+        if said is None:  # written before its verdict was part of its name
+            said = Proof.model_validate_json(read_small(store, key)).mark
+        marks.append(said)
+    return marks

@@ -16,26 +16,16 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.sql import SQL, Identifier
 
-from flowforge.engines.backup import definitions, survey
-from flowforge.engines.backup.identifiers import canonical
+from flowforge.engines.backup import definitions, fence, survey, tablelocks
+from flowforge.engines.backup.relations import Relation, list_relations
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.postgres import connection
-from flowforge.errors import Busy, Unavailable
+from flowforge.errors import Unavailable
 from flowforge.rules.addresses import PostgresAddress
 
-_TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('flowforge.backup', 0))"
-_TABLES = """
-SELECT n.nspname, c.relname FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind = 'r' AND n.nspname !~ '^pg_(toast|temp|catalog)'
-   AND n.nspname <> 'information_schema'
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid
-                      AND d.deptype = 'e')
- ORDER BY c.relpages, 1, 2
-"""
+_LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
+_TRIES = 5
 
 
 @dataclass
@@ -50,6 +40,10 @@ class Snapshot:
 
     survey: survey.Survey
     definitions: dict[str, str]
+    relations: tuple[Relation, ...]
+    """The tables whose rows belong into a copy; nobody can change their form meanwhile."""
+
+    has_large_objects: bool
     session: psycopg.Connection[Any]
     counts: dict[str, int] = field(default_factory=dict)
     """Rows the source counted, by canonical table name; grows while `counting` runs."""
@@ -82,23 +76,38 @@ def hold_snapshot(address: PostgresAddress, database: str) -> Iterator[Snapshot]
         connection.explained(address, database),
         connection.connect(address, database) as session,
     ):
-        held = session.execute(_TRY_LOCK).fetchone()
-        if not (held and held[0]):
-            raise Busy(
-                f"Another backup of {database!r} on {address.name} is running.",
-                hint="Nothing to do: the running one wins, and the next one is scheduled.",
-            )
+        fence.take(session, address, database)
         reached("lock")
         session.execute("SET idle_in_transaction_session_timeout = 0")
         session.execute("SET row_security = off")
         session.execute("SET lock_timeout = '30s'")
         seen = survey.survey(session, address.name)
+        yield _take(session, seen)
+
+
+def _take(session: psycopg.Connection[Any], seen: survey.Survey) -> Snapshot:
+    """Take a snapshot in which no table was changed before it could be locked."""
+    for _ in range(_TRIES):
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         row = session.execute("SELECT pg_export_snapshot(), clock_timestamp()").fetchone()
+        objects = session.execute(_LARGE_OBJECTS).fetchone()
         assert row is not None
+        assert objects is not None
         reached("snapshot")
+        # A replica has no rows of unlogged tables to read.
+        tables = [r for r in list_relations(session) if not (r.unlogged and seen.server.is_replica)]
+        try:
+            tablelocks.hold(session, tables)
+        except tablelocks.Changed:
+            session.execute("ROLLBACK")
+            continue
+        reached("table-locks")
         inventory = definitions.read_definitions(session)
-        yield Snapshot(row[0], row[1], seen, inventory, session)
+        return Snapshot(row[0], row[1], seen, inventory, tuple(tables), objects[0], session)
+    raise Unavailable(
+        f"Tables of {seen.database.name!r} were changed each time they were to be read.",
+        hint="A migration is running; run the backup again when it is done.",
+    )
 
 
 @contextlib.contextmanager
@@ -124,21 +133,24 @@ def counting(snapshot: Snapshot, budget_seconds: float) -> Iterator[None]:
 def _count(snapshot: Snapshot, deadline: float) -> None:
     session = snapshot.session
     try:
-        tables = session.execute(_TABLES).fetchall()
-        for schema, table in tables:
+        for relation in reversed(snapshot.relations):
             left = deadline - time.monotonic()
             if left <= 0:
                 return
             session.execute("SAVEPOINT count")
             session.execute(f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")
-            query = SQL("SELECT count(*) FROM ONLY {}").format(Identifier(schema, table))
+            query = f"SELECT count(*) FROM ONLY {relation.quoted}{_condition(relation)}"
             try:
-                row = session.execute(query).fetchone()
+                row = session.execute(query.encode()).fetchone()
             except psycopg.errors.QueryCanceled:
                 session.execute("ROLLBACK TO SAVEPOINT count")
                 return
             session.execute("ROLLBACK TO SAVEPOINT count")
             assert row is not None
-            snapshot.counts[canonical(schema, table)] = row[0]
+            snapshot.counts[relation.name] = row[0]
     except psycopg.OperationalError:
         return  # the session is gone; `check_held` says so before anything is committed
+
+
+def _condition(relation: Relation) -> str:
+    return f" {relation.condition}" if relation.condition else ""
