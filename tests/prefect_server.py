@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,18 +15,11 @@ import httpx
 import pytest
 
 from flowforge.engines.postgres import cluster, installations
+from tests.ports import free_port
 
 START_SECONDS = 120
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "FLOWFORGE_POSTGRES_BIN")
 _URL = pytest.StashKey[str]()
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def clean_environment(**more: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 from blocks import Pager
 from flowforge.errors import Refused, Unavailable
-from tests.prefect_server import free_port
+from tests.ports import free_port
 from tests.receivers import receive_mails, receive_posts
 
 SECRET = "correct horse"

@@ -10,7 +10,7 @@ import typer.main
 
 from flowforge import cli, terminal
 from tests.cli.conftest import Command
-from tests.prefect_server import free_port
+from tests.ports import free_port
 
 SECRET = "postgresql://u:hush@h/d"
 

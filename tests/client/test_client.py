@@ -16,7 +16,7 @@ from flowforge.client import AsyncFlowForge, FlowForge, RunFacts, Step
 from flowforge.errors import Damaged, Refused, Unavailable
 from tests.client.relay import Fault, Relay
 from tests.client.values import a_copy, a_proof, an_operation
-from tests.prefect_server import free_port
+from tests.ports import free_port
 
 
 def test_a_run_is_started_and_told_of(relay: Relay, url: str) -> None:

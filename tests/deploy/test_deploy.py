@@ -12,7 +12,8 @@ import yaml
 
 from flowforge.deploy import Report, deploy
 from flowforge.errors import Refused, Unavailable
-from tests.prefect_server import free_port, run_module
+from tests.ports import free_port
+from tests.prefect_server import run_module
 
 FLOW = '''
 """A flow for the tests of deploying."""

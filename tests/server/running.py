@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import httpx
 from flowforge.engines.postgres import guard
 from flowforge.engines.postgres.cluster import Cluster, wait_until_ready
 from flowforge.rules.addresses import PostgresAddress
+from tests.ports import free_port
 
 START_SECONDS = 120.0
 
@@ -33,14 +33,6 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds:.0f} s"
         time.sleep(0.05)
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in taken:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in taken]
 
 
 @dataclass
@@ -98,7 +90,7 @@ def start(
     folder: Path, database_url: str | None, *, ports: list[int] | None = None, **more: str
 ) -> Running:
     folder.mkdir(parents=True, exist_ok=True)
-    api, ui, metrics = ports or free_ports(3)
+    api, ui, metrics = ports or [free_port() for _ in range(3)]
     environment: Mapping[str, str] = {
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
         **({"DATABASE_URL": database_url} if database_url else {}),

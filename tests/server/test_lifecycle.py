@@ -10,6 +10,7 @@ import psutil
 import pytest
 from websockets.sync.client import connect
 
+from tests.ports import free_port
 from tests.server import running
 from tests.server.running import Switchable, wait_for
 
@@ -19,7 +20,7 @@ def test_a_taken_port_is_refused_by_name_before_anything_slow(tmp_path: Path) ->
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        api, ui = running.free_ports(2)
+        api, ui = free_port(), free_port()
         started = time.monotonic()
         server = running.start(tmp_path, None, ports=[api, port, ui])
         assert server.process.wait(timeout=60) == 3
