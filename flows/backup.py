@@ -40,6 +40,7 @@ def backup_postgres(
     """
     with ledger.recording("backup") as record:
         database = postgres.database_of(server, database)
+        record.about(server, database)
 
         # Make the copy. It exists once its manifest does.
         manifest = postgres.dump_into(server, database, store)
@@ -52,7 +53,7 @@ def backup_postgres(
             storage.check_proof(proof)
 
         # Only a proven copy may push out older ones.
-        forgotten, remarks = storage.forget_if_allowed(server, database, store, retention_policy)
+        forgotten = storage.forget_expired(server, database, store, retention_policy)
 
         # Tell people.
         copies = storage.list_copies(server, database, store)
@@ -63,10 +64,17 @@ def backup_postgres(
             reports.backup_evidence(manifest, proofs[-1]),
             copy=copy,
             proof=proofs[-1],
-            forgotten=forgotten,
+            forgotten=forgotten.gone,
+            orphans=forgotten.swept.orphans,
         )
         text = reports.backup_report(
-            manifest, read_back, proof, copies, forgotten, remarks, now=datetime.now(UTC)
+            manifest,
+            read_back,
+            proof,
+            copies,
+            forgotten.gone,
+            forgotten.remarks,
+            now=datetime.now(UTC),
         )
         report.publish(f"backup {server} {database}", text, record.evidence)
         return copy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -102,29 +101,12 @@ def load_proofs(copy: Copy) -> list[Proof]:
 @task(task_run_name="forget copies of {server}/{database}", cache_policy=NO_CACHE)
 def forget_expired(
     server: str, database: str, store: str, policy: retention.Retention
-) -> list[str]:
+) -> forget.Forgotten:
     """Delete the copies the rule lets go, and what killed runs left behind."""
     kept_in = open_store(lookup.find_store(store))
-    copies = catalogue.list_copies(kept_in, server, database)
-    of_this_server = [c for c in copies if c.system_identifier == copies[0].system_identifier]
-    decisions = retention.choose_expired(of_this_server, policy, datetime.now(UTC))
-    gone = forget.forget(kept_in, server, database, retention.expired(decisions))
-    swept = forget.sweep(kept_in, server, database)
-    if gone or swept:
-        get_run_logger().info("forgot %d copies, swept %d leftovers", len(gone), len(swept))
-    return gone
-
-
-def forget_if_allowed(
-    server: str, database: str, store: str, policy: retention.Retention
-) -> tuple[list[str], list[str]]:
-    """Forget what the rule lets go; when it refuses, the backup is no less good, and says so.
-
-    Returns:
-        The names of the copies forgotten, and remarks for the report.
-    """
-    try:
-        return forget_expired(server, database, store, policy), []
-    except Refused as refusal:
-        get_run_logger().warning("no copy was forgotten: %s", refusal)
-        return [], [f"no copy was forgotten: {refusal}"]
+    done = forget.forget_expired(kept_in, lookup.find_server(server), database, policy)
+    log = get_run_logger()
+    log.info("forgot %d copies, swept %d leftovers", len(done.gone), len(done.swept.keys))
+    for remark in done.remarks:
+        log.warning("%s", remark)
+    return done

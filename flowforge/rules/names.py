@@ -115,6 +115,11 @@ def data_key(server: str, database: str, name: str, *, sealed: bool = False) -> 
     return prefix(server, database) + name + DATA_SUFFIX + (SEALED_SUFFIX if sealed else "")
 
 
+def is_data(key: str) -> bool:
+    """Tell whether a key is that of a copy's data or globals, sealed or not."""
+    return key.removesuffix(SEALED_SUFFIX).endswith(DATA_SUFFIX)
+
+
 def globals_key(server: str, database: str, name: str, *, sealed: bool = False) -> str:
     """Where the roles and settings of the server lie that were copied with a database."""
     suffix = DATA_SUFFIX + (SEALED_SUFFIX if sealed else "")

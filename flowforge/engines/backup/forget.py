@@ -1,53 +1,166 @@
-"""Delete copies: the manifest first, so that a copy never claims data that is gone."""
+"""Delete copies: the manifest first, so that a copy never claims data that is gone.
+
+Everything is decided from one whole listing; one that breaks off raises, and nothing is deleted.
+What the store itself holds by a lock stays, and that is no failure.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from flowforge.engines.backup import catalogue, fence, inventory
+from flowforge.engines.backup.inventory import Inventory
 from flowforge.engines.backup.steps import reached
-from flowforge.engines.backup.store import Store
-from flowforge.rules import names
+from flowforge.engines.backup.store import Locked, Store, Stored
+from flowforge.errors import FlowForgeError, Refused
+from flowforge.rules import names, retention
+from flowforge.rules.addresses import PostgresAddress
 
 _ORPHAN_AGE = timedelta(hours=24)
 
 
-def forget(store: Store, server: str, database: str, copies: Iterable[str]) -> list[str]:
-    """Delete copies of one database, oldest first, and return their names.
+@dataclass(frozen=True)
+class Swept:
+    """What killed runs had left."""
 
-    A copy whose deletion was interrupted has no manifest any more; `sweep` removes its data.
+    keys: list[str] = field(default_factory=list)
+    """Removed now."""
+
+    orphans: int = 0
+    """Objects of no copy that are still there: too young, or locked."""
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What was deleted, and what stayed although it might have gone."""
+
+    gone: list[str] = field(default_factory=list)
+    """Names of the copies deleted, oldest first."""
+
+    kept: dict[str, str] = field(default_factory=dict)
+    """Names of copies the rule let go and the store did not, with its reason."""
+
+    swept: Swept = Swept()
+    remarks: list[str] = field(default_factory=list)
+    """What was not done, and why; for the report."""
+
+
+def forget_expired(
+    store: Store,
+    address: PostgresAddress,
+    database: str,
+    policy: retention.Retention,
+    *,
+    now: datetime | None = None,
+) -> Forgotten:
+    """Delete the copies of one database that the rule lets go, and what killed runs left.
+
+    When the rule refuses, the backup before this is no less good: the refusal is a remark.
+
+    Args:
+        store: Where the copies are.
+        address: The server they were taken from; its backup lock is held while leftovers go.
+        database: The database.
+        policy: How long copies are kept.
+        now: The time it is; by default by this machine's clock.
+    """
+    found = inventory.take(store, address.name, database)
+    done, remarks = Forgotten(), []
+    try:
+        decisions = _decide(store, found, policy, now or datetime.now(UTC))
+        done = forget(store, found, retention.expired(decisions))
+        remarks += [f"{name} was to go and stays: {why}" for name, why in done.kept.items()]
+    except Refused as refusal:
+        remarks.append(f"no copy was forgotten: {refusal}")
+    swept, why_not = _sweep_alone(store, address, database)
+    catalogue.summarise(store, inventory.take(store, address.name, database))
+    return dataclasses.replace(done, swept=swept, remarks=[*remarks, *why_not])
+
+
+def forget(store: Store, found: Inventory, copies: Iterable[str]) -> Forgotten:
+    """Delete copies. One whose deletion is interrupted is left to `sweep`.
+
+    Args:
+        store: Where they are.
+        found: The listing they were chosen from.
+        copies: Their names, oldest first.
     """
     reached("decide")
-    gone = []
+    done = Forgotten()
     for name in copies:
-        store.delete(names.manifest_key(server, database, name))
-        reached("manifest-delete")
-        owner = names.prefix(server, database) + name
-        for stored in list(store.listing(names.prefix(server, database))):
-            if names.owner_of(stored.key) == owner:
-                store.delete(stored.key)
+        try:
+            _check_unlocked(store, found, name)
+            store.delete(names.manifest_key(found.server, found.database, name))
+            reached("manifest-delete")
+            for part in found.parts.get(name, ()):
+                store.delete(part.key)
                 reached("data-delete")
-        gone.append(name)
-    return gone
+            done.gone.append(name)
+        except Locked as lock:
+            done.kept[name] = lock.message
+    return done
 
 
-def sweep(store: Store, server: str, database: str) -> list[str]:
-    """Remove what killed runs left of one database's copies, and return the keys.
+def sweep(store: Store, server: str, database: str) -> Swept:
+    """Remove what killed runs left of one database's copies.
 
-    Data without a manifest goes once it is a day old: a younger one may be about to be committed.
+    Only the holder of the database's backup lock may call it. An object of no copy goes once it is
+    a day old, and once the store, asked for it by name, says again that there is no manifest.
     """
-    place = names.prefix(server, database)
     now = datetime.now(UTC)
-    removed = store.sweep(place, older_than=now)
-    listed = list(store.listing(place))
-    committed = {
-        stored.key.removesuffix(names.MANIFEST_SUFFIX)
-        for stored in listed
-        if stored.key.endswith(names.MANIFEST_SUFFIX)
-    }
-    for stored in listed:
-        owner = names.owner_of(stored.key)
-        if owner and owner not in committed and now - stored.modified_at > _ORPHAN_AGE:
-            store.delete(stored.key)
-            removed.append(stored.key)
-    return removed
+    removed = store.sweep(names.prefix(server, database), older_than=now)
+    found = inventory.take(store, server, database)
+    orphans = _orphans(found)
+    left = 0
+    for name, part in orphans:
+        young = now - part.modified_at <= _ORPHAN_AGE
+        if young or store.head(names.manifest_key(server, database, name)) is not None:
+            left += 1
+            continue
+        try:
+            store.delete(part.key)
+            removed.append(part.key)
+        except Locked:
+            left += 1
+    return Swept(removed, left)
+
+
+def _sweep_alone(store: Store, address: PostgresAddress, database: str) -> tuple[Swept, list[str]]:
+    """Sweep while no backup of the database runs; otherwise say why it was left to the next run."""
+    try:
+        with fence.held(address, database):
+            return sweep(store, address.name, database), []
+    except FlowForgeError as error:
+        orphans = len(_orphans(inventory.take(store, address.name, database)))
+        return Swept(orphans=orphans), [f"leftovers were not looked for: {error.message}"]
+
+
+def _decide(
+    store: Store, found: Inventory, policy: retention.Retention, now: datetime
+) -> tuple[retention.Decision, ...]:
+    """Judge the copies of the server that is behind the name now; those of an older one stay."""
+    copies = catalogue.copies_in(store, found)
+    here = [copy for copy in copies if copy.system_identifier == copies[0].system_identifier]
+    return retention.choose_expired(here, policy, now)
+
+
+def _check_unlocked(store: Store, found: Inventory, name: str) -> None:
+    """Make sure that no large object of a copy is locked, before the first of them goes.
+
+    Raises:
+        Locked: One is, so all of them stay.
+    """
+    now = datetime.now(UTC)
+    for part in found.parts.get(name, ()):
+        held = store.head(part.key) if names.is_data(part.key) else None
+        if held and held.locked_until and held.locked_until > now:
+            raise Locked(part.key, held.locked_until)
+
+
+def _orphans(found: Inventory) -> list[tuple[str, Stored]]:
+    """Objects of copies without a manifest, each with the copy's name."""
+    lost = (name for name in found.parts if name not in found.manifests)
+    return [(name, part) for name in lost for part in found.parts[name]]
