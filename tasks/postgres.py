@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks import lookup
 from flowforge.engines.backup import dump, proof, restore
+from flowforge.engines.backup.progress import Progress
 from flowforge.engines.backup.store import open_store
 from flowforge.rules import names
 from flowforge.rules.backups import Copy, Manifest, Proof, RunFacts
@@ -144,7 +145,7 @@ class _ProgressReport:
         self._next = time.monotonic() + _PROGRESS_EVERY_SECONDS
         self._artifact: object | None = None
 
-    def tell(self, progress: dump.Progress) -> None:
+    def tell(self, progress: Progress) -> None:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _PROGRESS_EVERY_SECONDS

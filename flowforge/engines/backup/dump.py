@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
-from flowforge.engines.backup import definitions, pgdump
-from flowforge.engines.backup.dumptext import DumpFacts, DumpScanner
-from flowforge.engines.backup.packing import Packer
-from flowforge.engines.backup.snapshot import Snapshot, counting, hold_snapshot
+from flowforge.engines.backup import definitions, members, plain
+from flowforge.engines.backup.dumptext import DumpFacts, trailer_line
+from flowforge.engines.backup.packing import Assembly
+from flowforge.engines.backup.progress import Progress
+from flowforge.engines.backup.snapshot import Snapshot, hold_snapshot
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store, Upload
 from flowforge.engines.postgres import installations
@@ -28,24 +29,19 @@ from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Manifest, RunFacts, StoredObject, TableFacts
 
 COUNT_BUDGET_SECONDS = 30.0
+CONNECTIONS = 2
 _CLOCK_SKEW_SECONDS = 60
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a copy has come."""
-
-    table: str | None
-    tables_done: int
-    raw_bytes: int
-    database_bytes: int
-    """Size of the database on the server's disk: a guide, not the size of its text."""
+Engine = Literal["members", "pg_dump"]
 
 
 @dataclass(frozen=True)
 class _Dumped:
     facts: DumpFacts
     data: StoredObject
+    engine: Engine
+    warnings: tuple[str, ...] = ()
 
 
 def take_copy(
@@ -54,6 +50,8 @@ def take_copy(
     store: Store,
     *,
     run: RunFacts | None = None,
+    engine: Engine = "members",
+    connections: int = CONNECTIONS,
     count_budget_seconds: float = COUNT_BUDGET_SECONDS,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Manifest:
@@ -64,6 +62,8 @@ def take_copy(
         database: The database.
         store: Where the copy goes.
         run: Who takes it.
+        engine: `members` reads with several sessions; `pg_dump` is the reference.
+        connections: How many sessions `members` reads with.
         count_budget_seconds: How long the source may count its own rows beside the dump.
         on_progress: Told after every chunk.
 
@@ -77,15 +77,18 @@ def take_copy(
     with hold_snapshot(address, database) as snapshot:
         tools = installations.for_server(snapshot.survey.server.major)
         name = _free_name(store, address.name, database, snapshot.taken_at)
-        with store.upload(names.data_key(address.name, database, name)) as upload:
-            with counting(snapshot, count_budget_seconds):
-                dumped = _stream(address, name, snapshot, tools, upload, on_progress)
+        source = _Source(address, snapshot, tools, connections, count_budget_seconds)
+        key = names.data_key(address.name, database, name)
+        size_bytes = snapshot.survey.database.size_bytes
+        with store.upload(key, expected_bytes=size_bytes) as upload:
+            dumped = _stream(source, engine, name, key, upload, on_progress)
             tables = _with_counts(dumped.facts.tables, snapshot.counts)
             snapshot.check_held()
             upload.commit()
         reached("complete")
     manifest = Manifest(
         name=name,
+        engine=dumped.engine,
         tool_versions={"pg_dump": tools.version},
         run=run or RunFacts(host=socket.gethostname(), flowforge=flowforge_version()),
         started_at=started_at,
@@ -95,7 +98,7 @@ def take_copy(
         sequences=dumped.facts.sequences,
         large_objects=dumped.facts.large_objects,
         data=dumped.data,
-        warnings=_warnings(snapshot, started_at),
+        warnings=(*dumped.warnings, *_warnings(snapshot, started_at)),
         **_facts_of(snapshot),
     )
     _commit(store, manifest)
@@ -120,67 +123,58 @@ def flowforge_version() -> str:
     return importlib.metadata.version("flowforge")
 
 
+@dataclass(frozen=True)
+class _Source:
+    address: PostgresAddress
+    snapshot: Snapshot
+    tools: Installation
+    connections: int
+    count_budget_seconds: float
+
+
 def _stream(
-    address: PostgresAddress,
+    source: _Source,
+    engine: Engine,
     name: str,
-    snapshot: Snapshot,
-    tools: Installation,
+    key: str,
     upload: Upload,
     on_progress: Callable[[Progress], None],
 ) -> _Dumped:
     """Send the whole dump into the upload and learn what it holds."""
     reached("upload-open")
-    packer = Packer(upload)
-    try:
-        facts = _read_through(address, snapshot, tools, packer, on_progress)
-        trailer = trailer_line(name, facts)
-        packer.put(trailer.encode() + b"\n")
-        packer.close()
-    except BaseException:
-        packer.abandon()
-        raise
+    assembly, warnings = Assembly(upload), _unlogged(source.snapshot)
+    where = (assembly, source.address, name, source.snapshot, source.tools)
+    told: dict[str, Any] = {
+        "count_budget_seconds": source.count_budget_seconds,
+        "on_progress": on_progress,
+    }
+    if engine == "members" and (why := members.why_not(source.snapshot)):
+        engine, warnings = "pg_dump", (*warnings, f"copied with one session by pg_dump: {why}")
+    if engine == "members":
+        facts = members.copy_into(*where, connections=source.connections, **told)
+        raw_bytes = assembly.raw_bytes
+    else:
+        facts = plain.copy_into(*where, **told)
+        raw_bytes = facts.raw_bytes + len(trailer_line(name, facts)) + 1
     data = StoredObject(
-        key=names.data_key(address.name, snapshot.survey.database.name, name),
-        size_bytes=packer.size_bytes,
-        raw_bytes=facts.raw_bytes + len(trailer) + 1,
-        sha256=packer.sha256,
-        trailer=trailer,
+        key=key,
+        size_bytes=assembly.size_bytes,
+        raw_bytes=raw_bytes,
+        sha256=assembly.sha256,
+        trailer=trailer_line(name, facts),
+        members=tuple(assembly.members),
     )
-    return _Dumped(facts, data)
+    return _Dumped(facts, data, engine, warnings)
 
 
-def _read_through(
-    address: PostgresAddress,
-    snapshot: Snapshot,
-    tools: Installation,
-    packer: Packer,
-    on_progress: Callable[[Progress], None],
-) -> DumpFacts:
-    """Pass the dump's text on to the packer, and read it on its way."""
-    seen = snapshot.survey
-    scanner = DumpScanner(seen.codec)
-    for chunk in pgdump.stream_dump(
-        tools, address, seen.database.name, survey=seen, snapshot=snapshot.token
-    ):
-        packer.put(chunk)
-        scanner.feed(chunk)
-        reached("first-chunk")
-        done, table = len(scanner.finished_tables), scanner.current_table
-        on_progress(Progress(table, done, scanner.raw_bytes, seen.database.size_bytes))
-    reached("children-exit")
-    facts = scanner.finish()
-    if not facts.complete:
-        raise Damaged(
-            f"pg_dump ended well, but its text of {seen.database.name!r} has no end.",
-            hint="Run the backup again; if it happens twice, look at the tools in the log.",
-        )
-    return facts
-
-
-def trailer_line(name: str, facts: DumpFacts) -> str:
-    """The last line of a whole copy; a text without it was cut, whatever gunzip says."""
-    rows = sum(table.rows for table in facts.tables)
-    return f"-- flowforge: complete {name} tables={len(facts.tables)} rows={rows}"
+def _unlogged(snapshot: Snapshot) -> tuple[str, ...]:
+    found = [relation.name for relation in snapshot.relations if relation.unlogged]
+    if not found:
+        return ()
+    shown = ", ".join(found[:3]) + (" ..." if len(found) > 3 else "")
+    return (
+        f"{len(found)} unlogged tables are copied; a crash of the server empties them: {shown}",
+    )
 
 
 def _with_counts(tables: tuple[TableFacts, ...], counts: dict[str, int]) -> tuple[TableFacts, ...]:

@@ -123,6 +123,12 @@ class DumpFacts:
     """Whether the text ends as `pg_dump` ends one, after its last row."""
 
 
+def trailer_line(name: str, facts: DumpFacts) -> str:
+    """The last line of a whole copy; a text without it was cut, whatever gunzip says."""
+    rows = sum(table.rows for table in facts.tables)
+    return f"-- flowforge: complete {name} tables={len(facts.tables)} rows={rows}"
+
+
 class DumpScanner:
     """Reads a dump text chunk by chunk.
 

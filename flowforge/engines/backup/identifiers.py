@@ -24,3 +24,8 @@ def canonical(*parts: str) -> str:
     return ".".join(
         part if _SIMPLE.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in parts
     )
+
+
+def quoted(*parts: str) -> str:
+    """A qualified identifier as SQL always reads it, keywords and odd characters included."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)

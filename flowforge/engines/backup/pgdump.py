@@ -12,7 +12,7 @@ import fcntl
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 from flowforge.engines.backup.survey import Survey
@@ -29,7 +29,12 @@ _UNKNOWN_BEFORE_17 = b"SET transaction_timeout = 0;\n"
 
 def dump_settings(lc_monetary: str) -> dict[str, str]:
     """Session settings under which two dumps of equal data are equal text."""
-    return {"timezone": "UTC", "lc_monetary": lc_monetary, "row_security": "off"}
+    return {
+        "timezone": "UTC",
+        "lc_monetary": lc_monetary,
+        "row_security": "off",
+        "bytea_output": "hex",
+    }
 
 
 def stream_dump(
@@ -39,7 +44,7 @@ def stream_dump(
     *,
     survey: Survey,
     snapshot: str | None = None,
-    data_only: bool = False,
+    switches: Sequence[str] = (),
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[bytes]:
     """Dump a database as text.
@@ -50,7 +55,7 @@ def stream_dump(
         database: The database.
         survey: What was seen of it.
         snapshot: An exported snapshot to read in.
-        data_only: Leave definitions out.
+        switches: What else `pg_dump` is told, such as `--section=pre-data`.
         stop: Asked between chunks; once true the dump is abandoned and the text just ends.
 
     Raises:
@@ -60,14 +65,14 @@ def stream_dump(
     command = [installation.program("pg_dump"), "--no-password", "--format=plain"]
     command += [f"--lock-wait-timeout={LOCK_WAIT_SECONDS}s"]
     command += [f"--snapshot={snapshot}"] if snapshot else []
-    command += ["--data-only"] if data_only else []
+    command += switches
     settings = dump_settings(survey.database.lc_monetary)
     process = _start(command, connection.client_environment(address, database, settings))
     assert process.stdout is not None and process.stderr is not None
     words = Words(process.stderr)
     ended = False
     try:
-        first = survey.server.major < 17 and not data_only
+        first = survey.server.major < 17 and "--data-only" not in switches
         while chunk := os.read(process.stdout.fileno(), CHUNK_BYTES):
             if first:
                 chunk, first = chunk.replace(_UNKNOWN_BEFORE_17, b"", 1), False

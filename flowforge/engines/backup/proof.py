@@ -172,7 +172,12 @@ def observe(
         scanner = DumpScanner(seen.codec)
         out_of_time = _deadline(until)
         for chunk in pgdump.stream_dump(
-            installation, address, database, survey=seen, data_only=True, stop=out_of_time
+            installation,
+            address,
+            database,
+            survey=seen,
+            switches=("--data-only",),
+            stop=out_of_time,
         ):
             scanner.feed(chunk)
         facts = scanner.so_far() if out_of_time() else scanner.finish()

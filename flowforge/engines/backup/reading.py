@@ -16,9 +16,9 @@ from isal import igzip_lib, isal_zlib
 
 from flowforge.engines.backup.packing import GZIP_WINDOW
 from flowforge.engines.backup.steps import reached
-from flowforge.engines.backup.store import Store
+from flowforge.engines.backup.store import Readable, Store
 from flowforge.errors import Damaged
-from flowforge.rules.backups import Level, Manifest, Proof
+from flowforge.rules.backups import Level, Manifest, Member, Proof
 
 # The library types its exception as an instance of one.
 BrokenGzip = cast(type[Exception], igzip_lib.error)
@@ -33,6 +33,23 @@ def text_of(store: Store, manifest: Manifest) -> Iterator[bytes]:
         Damaged: The object is not the one the manifest was written for. What was yielded before is
             not to be trusted.
     """
+    _check_size(store, manifest)
+    whole = hashlib.sha256()
+    tail = b""
+    with store.read(manifest.data.key) as stored:
+        for member in manifest.parts:
+            for text in _member_text(stored, manifest, member, whole):
+                tail = (tail + text)[-512:]
+                yield text
+        if stored.read(1):
+            raise _damaged(manifest, "there is more in it than was written")
+    if whole.hexdigest() != manifest.data.sha256:
+        raise _damaged(manifest, "its SHA-256 is another one")
+    if not tail.endswith(manifest.data.trailer.encode() + b"\n"):
+        raise _damaged(manifest, "its last line is not the one that was written")
+
+
+def _check_size(store: Store, manifest: Manifest) -> None:
     expected = manifest.data
     held = store.head(expected.key)
     if held is None or held.size_bytes != expected.size_bytes:
@@ -40,25 +57,39 @@ def text_of(store: Store, manifest: Manifest) -> Iterator[bytes]:
         raise _damaged(
             manifest, f"the store holds {size} where it should be {expected.size_bytes:,}"
         )
+
+
+def _member_text(
+    stored: Readable, manifest: Manifest, member: Member, whole: hashlib._Hash
+) -> Iterator[bytes]:
+    """The text of the next member, which begins where the last one ended."""
     sha256 = hashlib.sha256()
     unpacker = isal_zlib.decompressobj(GZIP_WINDOW)
-    raw_bytes, tail = 0, b""
-    with store.read(expected.key) as stored:
-        while packed := stored.read(_READ_BYTES):
-            sha256.update(packed)
-            try:
-                for text in _unpack(unpacker, packed):
-                    raw_bytes += len(text)
-                    tail = (tail + text)[-512:]
-                    yield text
-            except BrokenGzip as error:
-                raise _damaged(manifest, "its gzip is broken") from error
-    if sha256.hexdigest() != expected.sha256:
-        raise _damaged(manifest, "its SHA-256 is another one")
-    if not unpacker.eof or unpacker.unused_data or raw_bytes != expected.raw_bytes:
-        raise _damaged(manifest, "its gzip does not hold as much text as was written")
-    if not tail.endswith(expected.trailer.encode() + b"\n"):
-        raise _damaged(manifest, "its last line is not the one that was written")
+    left, raw_bytes = member.size_bytes, 0
+    while left and (packed := stored.read(min(_READ_BYTES, left))):
+        left -= len(packed)
+        whole.update(packed)
+        sha256.update(packed)
+        try:
+            for text in _unpack(unpacker, packed):
+                raw_bytes += len(text)
+                yield text
+        except BrokenGzip as error:
+            raise _damaged(manifest, f"{_place(member)}: its gzip is broken") from error
+    if sha256.hexdigest() != member.sha256:
+        raise _damaged(manifest, f"{_place(member)}: its SHA-256 is another one")
+    if not unpacker.eof or unpacker.unused_data or raw_bytes != member.raw_bytes:
+        raise _damaged(manifest, f"{_place(member)}: not as much text as was written")
+
+
+def _place(member: Member) -> str:
+    """Where in a copy a member lies, in words."""
+    if member.table is None:
+        return f"part {member.kind} at byte {member.offset:,}"
+    pages = ""
+    if member.pages is not None:
+        pages = f", pages {member.pages[0]:,} to {member.pages[1] or 'the last'}"
+    return f"rows of {member.table}{pages} at byte {member.offset:,}"
 
 
 def read_back(store: Store, manifest: Manifest) -> Proof:

@@ -53,7 +53,9 @@ def name_rows(
         _run(DumpScanner(seen.codec, hook), reading.text_of(store, manifest))
 
     def restored(hook: RowHook) -> None:
-        text = pgdump.stream_dump(installation, address, database, survey=seen, data_only=True)
+        text = pgdump.stream_dump(
+            installation, address, database, survey=seen, switches=("--data-only",)
+        )
         _run(DumpScanner(seen.codec, hook), text)
 
     wanted = set(tables)

@@ -14,6 +14,7 @@ import pytest
 
 from flowforge.engines.backup import catalogue, dump, pgdump, proof, reading, restore, steps
 from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.progress import Progress
 from flowforge.engines.postgres import connection
 from flowforge.engines.postgres.installations import Installation
 from flowforge.errors import FlowForgeError, Refused, Unavailable
@@ -30,7 +31,7 @@ LARGE = (
 BACK_UP = """
 import sys
 from pathlib import Path
-from flowforge.engines.backup import catalogue, dump, forget, proof, reading
+from flowforge.engines.backup import catalogue, dump, forget, inventory, proof, reading
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.rules.addresses import PostgresAddress
 address = PostgresAddress.model_validate_json(sys.argv[1])
@@ -39,7 +40,8 @@ manifest = dump.take_copy(address, address.database, store)
 catalogue.add_proof(store, manifest, reading.read_back(store, manifest))
 catalogue.add_proof(store, manifest, proof.prove_by_restoring(store, manifest))
 older = [c.name for c in catalogue.list_copies(store, address.name, address.database)][2:]
-forget.forget(store, address.name, address.database, older)
+found = inventory.take(store, address.name, address.database)
+forget.forget(store, found, older)
 forget.sweep(store, address.name, address.database)
 """
 RESTORE = """
@@ -146,11 +148,11 @@ def test_a_restore_killed_at_any_step_is_finished_by_the_next_one(
         assert kept == (1,)
 
 
-def _killer(address: PostgresAddress, condition: str) -> Callable[[dump.Progress], None]:
+def _killer(address: PostgresAddress, condition: str) -> Callable[[Progress], None]:
     """End server sessions once rows are flowing."""
     done: list[object] = []
 
-    def kill(progress: dump.Progress) -> None:
+    def kill(progress: Progress) -> None:
         if progress.table == "public.t" and not done:
             with connection.connect(address, "postgres") as session:
                 ended = session.execute(
@@ -189,7 +191,7 @@ def test_a_killed_pg_dump_leaves_no_copy(database: Database, store: FolderStore)
     source = database(LARGE)
     me = os.getpid()
 
-    def kill(progress: dump.Progress) -> None:
+    def kill(progress: Progress) -> None:
         if progress.table == "public.t":
             subprocess.run(["pkill", "-9", "-P", str(me), "-x", "pg_dump"], check=False)
 
