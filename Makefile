@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWFORGE := $(BIN)/flowforge
+# Processes that share the tests: one more than the cores of a small machine, as most tests wait.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help up down forget check test test-all bench docs deploy lock
@@ -40,10 +42,10 @@ check: $(READY) ## format, lint, types, floors, rules: under a minute
 	@$(BIN)/pytest -q tests/rules tests/architecture
 
 test: $(READY) ## every test that needs only this machine
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest -n $(WORKERS) -m "not slow"
 
 test-all: $(READY) ## the slow ones too: fault matrices, kill -9 at every named step
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(WORKERS)
 
 bench: $(READY) ## side by side with pg_dump, as ratios measured in one run
 	@$(BIN)/python -m bench
