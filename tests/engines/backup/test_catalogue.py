@@ -1,4 +1,4 @@
-"""The store is the truth: listed quickly, whatever was summarised, however many copies there are."""
+"""The store is the truth: listed quickly, whatever was summarised and however many there are."""
 
 from __future__ import annotations
 
