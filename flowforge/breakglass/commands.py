@@ -45,7 +45,7 @@ As = Annotated[
 
 app = typer.Typer(
     name="breakglass",
-    help="List, verify and restore copies with nothing but the store: no Prefect, no server.",
+    help="List, verify and restore copies without any server.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

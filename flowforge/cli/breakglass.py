@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-HELP = "List, verify and restore copies with nothing but the store: no Prefect, no server."
+HELP = "List, verify and restore copies without any server."
 
 
 def register(app: typer.Typer) -> None:
