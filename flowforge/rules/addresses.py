@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, SecretStr
@@ -92,6 +93,12 @@ class S3Address(Value):
 
     secret_access_key: SecretStr | None = None
     session_token: SecretStr | None = None
+    lock_days: int | None = Field(default=None, ge=1, le=36_500)
+    """How many days the bucket lets nobody delete a new copy; its object lock must be on."""
+
+    lock_mode: Literal["governance", "compliance"] = "governance"
+    """`governance`: an account with the right to may end a lock early. `compliance`: nobody may."""
+
     recipients: tuple[str, ...] = ()
     """age public keys every copy kept here is sealed to; none means that copies are not sealed."""
 

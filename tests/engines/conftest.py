@@ -15,6 +15,7 @@ from flowforge.engines.postgres.cluster import scratch_server
 from flowforge.engines.postgres.connection import connect
 from flowforge.engines.postgres.installations import Installation
 from flowforge.rules.addresses import PostgresAddress
+from tests.faults.buckets import serve_buckets
 
 Server = Callable[[int], PostgresAddress]
 
@@ -86,6 +87,13 @@ def database(server: Server) -> Iterator[Callable[..., PostgresAddress]]:
             ).fetchall()
             for (statement,) in rows:
                 session.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def buckets() -> Iterator[str]:
+    """The URL of a server of buckets, one for the session."""
+    with serve_buckets() as url:
+        yield url
 
 
 @pytest.fixture

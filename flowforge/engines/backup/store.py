@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from flowforge.errors import Refused
 from flowforge.rules.addresses import FolderAddress, StoreAddress
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+"""The end of a legal hold, which has none."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ class Stored:
 class Locked(Refused):
     """An object that the store itself lets nobody delete yet."""
 
-    def __init__(self, key: str, until: datetime | None) -> None:
-        shown = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "by a legal hold"
+    def __init__(self, key: str, until: datetime) -> None:
+        shown = "by a legal hold" if until == FOREVER else f"until {until:%Y-%m-%d %H:%M} UTC"
         super().__init__(
             f"{key} is locked {shown}.", hint="Nothing to do: it stays until the lock ends."
         )
@@ -109,7 +112,11 @@ class Store(Protocol):
         """
 
     def sweep(self, prefix: str, older_than: datetime) -> list[str]:
-        """Remove uploads below `prefix` that began before `older_than` and were never committed."""
+        """Remove uploads below `prefix` that began before `older_than` and were never committed.
+
+        One that its process still works on stays, whatever its age. Where that cannot be known, as
+        in a bucket, an upload that anything was added to within a day counts as worked on.
+        """
 
 
 def open_store(address: StoreAddress) -> Store:
@@ -118,8 +125,10 @@ def open_store(address: StoreAddress) -> Store:
     Raises:
         Refused: It is not a place FlowForge can keep copies in.
     """
-    from flowforge.engines.backup.folder import FolderStore
-
     if isinstance(address, FolderAddress):
+        from flowforge.engines.backup.folder import FolderStore
+
         return FolderStore(address.name, address.folder, recipients=address.recipients)
-    raise Refused(f"{address.name} is a bucket.", hint="Save a folder with `flowforge store add`.")
+    from flowforge.engines.backup.s3 import S3Store  # boto3 is large; a folder does without
+
+    return S3Store(address)

@@ -13,12 +13,15 @@ import pytest
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.engines.backup.store import Store
 from flowforge.errors import Damaged, Refused, Unavailable
+from tests.faults.buckets import make_bucket, open_quickly
 
 
-@pytest.fixture(params=["folder"])
+@pytest.fixture(params=["folder", "s3"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    assert request.param == "folder"
-    return FolderStore("s", tmp_path / "with space")
+    if request.param == "folder":
+        return FolderStore("s", tmp_path / "with space")
+    url: str = request.getfixturevalue("buckets")
+    return open_quickly(make_bucket(url, prefix="with space/"))
 
 
 def keys(store: Store, prefix: str) -> list[str]:
