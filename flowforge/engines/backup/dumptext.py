@@ -29,8 +29,8 @@ _MODULUS = 1 << 128
 _PIECE = 1 << 20
 _END_OF_COPY = b"\\.\n"
 
-# One token at a time. A backslash outside quotes only begins a command to psql.
-_TOKEN = re.compile(
+# One token of SQL at a time. A backslash outside quotes only begins a command to psql.
+TOKEN = re.compile(
     rb"""
       (?P<skip>\s+ | --[^\n]*\n | \\[^\n]*\n)
     | (?P<quoted>[eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*' | '[^']*(?:''[^']*)*' | "[^"]*(?:""[^"]*)*")
@@ -43,7 +43,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _IDENTIFIER = rb"""(?:"[^"]*(?:""[^"]*)*"|[^\s".,()]+)"""
-_COPY = re.compile(
+COPY = re.compile(
     rb"COPY (?P<name>%(id)s(?:\.%(id)s)?) +(?:\((?P<columns>%(id)s(?:, %(id)s)*)\) )?FROM stdin;"
     % {b"id": _IDENTIFIER}
 )
@@ -258,7 +258,7 @@ class DumpScanner:
     def _next_token(self) -> tuple[str, int] | None:
         """The kind and end of the next token, or `None` until more of it has come."""
         buffer = self._buffer
-        found = _TOKEN.match(buffer, self._position)
+        found = TOKEN.match(buffer, self._position)
         if found is None:
             return None
         kind, end = found.lastgroup or "", found.end()
@@ -271,7 +271,7 @@ class DumpScanner:
 
     def _take_statement(self, statement: bytes) -> bool:
         """Note what a statement says of the data; tell whether it begins a table's rows."""
-        if statement.startswith(b"COPY ") and (copy := _COPY.fullmatch(statement)):
+        if statement.startswith(b"COPY ") and (copy := COPY.fullmatch(statement)):
             columns = identifier_parts(self._text(copy["columns"] or b""))
             self._table = _Table(
                 name=canonical(*identifier_parts(self._text(copy["name"]))),

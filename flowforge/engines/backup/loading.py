@@ -1,45 +1,21 @@
-"""Load a copy into a new database: made as the original was, filled by `psql`.
-
-`psql` runs what the dump wrote, in its order, and stops at the first error. A stream that breaks
-off looks to `psql` like the end of its input, so a load counts only when both ends say it was
-whole.
-"""
+"""Load a copy into a new database, made as the original was."""
 
 from __future__ import annotations
 
-import contextlib
-import re
-import subprocess
 from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from flowforge.engines.backup import pgdump, reading
+from flowforge.engines.backup import parallel, reading
+from flowforge.engines.backup.psql import LoadFailed as LoadFailed
 from flowforge.engines.backup.store import Store
-from flowforge.engines.postgres import connection
 from flowforge.engines.postgres.installations import Installation
-from flowforge.errors import Damaged, Refused, Unavailable
+from flowforge.errors import Refused
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import DatabaseFacts, Manifest
 
-_ERROR = re.compile(r"^(?:psql:<stdin>:\d+: )?(?:ERROR|FATAL): +(.*)$", re.MULTILINE)
-_MISSING = (
-    (re.compile(r'extension "([^"]+)" is not available|could not open extension control file'),
-     "an extension is not installed there"),
-    (re.compile(r"could not access file|could not load lib"), "a library is not installed there"),
-    (re.compile(r"collation .* does not exist|invalid locale|could not create locale|ICU is not"),
-     "a locale is not installed there"),
-    (re.compile(r"unrecognized configuration parameter"), "a setting is unknown there"),
-    (re.compile(r'role "([^"]+)" does not exist'), "a role does not exist there"),
-)  # fmt: skip
-_BULK_LOAD = {"synchronous_commit": "off", "statement_timeout": "0", "lock_timeout": "0"}
-
-
-class LoadFailed(Damaged):
-    """The copy did not load. `missing` says what the server lacks, when that is the reason."""
-
-    missing: str | None = None
+CONNECTIONS = 2
 
 
 def create_database(
@@ -96,38 +72,32 @@ def load(
     installation: Installation,
     address: PostgresAddress,
     database: str,
+    *,
+    connections: int = CONNECTIONS,
+    on_progress: parallel.OnProgress = lambda *_: None,
 ) -> None:
-    """Run a copy's text in an empty database.
+    """Load a copy into an empty database.
+
+    Args:
+        store: Where the copy is.
+        manifest: Its manifest.
+        installation: The programs that fit the server.
+        address: The server.
+        database: The database.
+        connections: How many sessions load a copy that is made of members.
+        on_progress: Told the stored bytes done, those in all, and the table just loaded.
 
     Raises:
-        LoadFailed: The server refused something in it, or the copy is damaged.
+        LoadFailed: The server refused something in it.
+        Damaged: The copy is damaged.
         Unavailable: The server went away.
     """
-    settings = _BULK_LOAD | {"lc_monetary": manifest.database.lc_monetary}
-    process = subprocess.Popen(
-        [installation.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "--no-password"],
-        env=connection.client_environment(address, database, settings),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdin is not None and process.stderr is not None
-    words = pgdump.Words(process.stderr)
-    try:
-        for text in reading.text_of(store, manifest):
-            process.stdin.write(text)
-    except BrokenPipeError:
-        pass  # psql stopped at an error; its words say which
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        status = process.wait()
-        said = words.finish()
-    if status != 0:
-        raise _explain(said, status, manifest, address)
+    target = parallel.Target(manifest, installation, address, database)
+    if not manifest.data.members:
+        target.run(reading.text_of(store, manifest))
+        return
+    after = parallel.load(store, target, connections=connections, on_progress=on_progress)
+    parallel.build(target, after, connections)
 
 
 def role_exists(session: psycopg.Connection[Any], role: str) -> bool:
@@ -147,24 +117,6 @@ def _locale(facts: DatabaseFacts, major: int) -> Composable:
             Literal(facts.icu_locale or "C")
         )
     return Composed([named, libc])
-
-
-def _explain(
-    said: str, status: int, manifest: Manifest, address: PostgresAddress
-) -> LoadFailed | Unavailable:
-    found = _ERROR.search(said)
-    first = found[1][:300] if found else f"psql ended with status {status}"
-    if status == 2 or "server closed the connection" in said:
-        return Unavailable(
-            f"{address.name} went away while {manifest.name} was loaded: {first}",
-            hint="Check that server's disk and memory, then run it again.",
-        )
-    failure = LoadFailed(
-        f"{manifest.name} does not load: {first}",
-        hint="Read which object it names; an extension, role or locale may be missing there.",
-    )
-    failure.missing = next((why for sign, why in _MISSING if sign.search(said)), None)
-    return failure
 
 
 def _first(error: psycopg.Error) -> str:

@@ -165,7 +165,7 @@ class _Source:
             seen.database.name,
             survey=seen,
             snapshot=self._snapshot.token,
-            switches=(f"--section={section}", *switches),
+            switches=(f"--section={section}", "--no-tablespaces", *switches),
         ):
             tail = (tail + chunk)[-200:]
             yield chunk

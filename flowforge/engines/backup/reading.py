@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import cast
 
@@ -33,20 +33,31 @@ def text_of(store: Store, manifest: Manifest) -> Iterator[bytes]:
         Damaged: The object is not the one the manifest was written for. What was yielded before is
             not to be trusted.
     """
+    tail = b""
+    for member, packed in packed_members(store, manifest):
+        for text in member_text(manifest, member, packed):
+            tail = (tail + text)[-512:]
+            yield text
+    if not tail.endswith(manifest.data.trailer.encode() + b"\n"):
+        raise _damaged(manifest, "its last line is not the one that was written")
+
+
+def packed_members(store: Store, manifest: Manifest) -> Iterator[tuple[Member, Iterator[bytes]]]:
+    """The members of a copy in their order, each with its packed bytes, to be taken whole.
+
+    Raises:
+        Damaged: The object is not the one the manifest was written for; for a byte that is not the
+            one that was written this is known only at the end.
+    """
     _check_size(store, manifest)
     whole = hashlib.sha256()
-    tail = b""
     with store.read(manifest.data.key) as stored:
         for member in manifest.parts:
-            for text in _member_text(stored, manifest, member, whole):
-                tail = (tail + text)[-512:]
-                yield text
+            yield member, _packed(stored, member.size_bytes, whole)
         if stored.read(1):
             raise _damaged(manifest, "there is more in it than was written")
     if whole.hexdigest() != manifest.data.sha256:
         raise _damaged(manifest, "its SHA-256 is another one")
-    if not tail.endswith(manifest.data.trailer.encode() + b"\n"):
-        raise _damaged(manifest, "its last line is not the one that was written")
 
 
 def _check_size(store: Store, manifest: Manifest) -> None:
@@ -59,19 +70,26 @@ def _check_size(store: Store, manifest: Manifest) -> None:
         )
 
 
-def _member_text(
-    stored: Readable, manifest: Manifest, member: Member, whole: hashlib._Hash
-) -> Iterator[bytes]:
-    """The text of the next member, which begins where the last one ended."""
+def _packed(stored: Readable, size_bytes: int, whole: hashlib._Hash) -> Iterator[bytes]:
+    while size_bytes and (packed := stored.read(min(_READ_BYTES, size_bytes))):
+        size_bytes -= len(packed)
+        whole.update(packed)
+        yield packed
+
+
+def member_text(manifest: Manifest, member: Member, packed: Iterable[bytes]) -> Iterator[bytes]:
+    """The text of a member, checked as it goes by.
+
+    Raises:
+        Damaged: It is not what was written; the message says where in the copy it lies.
+    """
     sha256 = hashlib.sha256()
     unpacker = isal_zlib.decompressobj(GZIP_WINDOW)
-    left, raw_bytes = member.size_bytes, 0
-    while left and (packed := stored.read(min(_READ_BYTES, left))):
-        left -= len(packed)
-        whole.update(packed)
-        sha256.update(packed)
+    raw_bytes = 0
+    for chunk in packed:
+        sha256.update(chunk)
         try:
-            for text in _unpack(unpacker, packed):
+            for text in _unpack(unpacker, chunk):
                 raw_bytes += len(text)
                 yield text
         except BrokenGzip as error:

@@ -1,0 +1,104 @@
+"""`psql` as the one that runs what a dump wrote, and what its words mean when it fails.
+
+It runs the text in its order and stops at the first error. A stream that breaks off looks to it
+like the end of its input, so a text counts only when both ends say that it was whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Iterable
+
+from flowforge.engines.backup import pgdump
+from flowforge.engines.postgres import connection
+from flowforge.engines.postgres.installations import Installation
+from flowforge.errors import Damaged, Unavailable
+from flowforge.rules.addresses import PostgresAddress
+from flowforge.rules.backups import Manifest
+
+_ERROR = re.compile(r"^(?:psql:<stdin>:\d+: )?(?:ERROR|FATAL): +(.*)$", re.MULTILINE)
+_MISSING = (
+    (re.compile(r'extension "([^"]+)" is not available|could not open extension control file'),
+     "an extension is not installed there"),
+    (re.compile(r"could not access file|could not load lib"), "a library is not installed there"),
+    (re.compile(r"collation .* does not exist|invalid locale|could not create locale|ICU is not"),
+     "a locale is not installed there"),
+    (re.compile(r"unrecognized configuration parameter"), "a setting is unknown there"),
+    (re.compile(r'role "([^"]+)" does not exist'), "a role does not exist there"),
+)  # fmt: skip
+_BULK_LOAD = {"synchronous_commit": "off", "statement_timeout": "0", "lock_timeout": "0"}
+
+
+class LoadFailed(Damaged):
+    """The copy did not load. `missing` says what the server lacks, when that is the reason."""
+
+    missing: str | None = None
+
+
+def bulk_settings(manifest: Manifest) -> dict[str, str]:
+    """The settings of a session that loads a copy."""
+    return _BULK_LOAD | {"lc_monetary": manifest.database.lc_monetary}
+
+
+def run(
+    texts: Iterable[bytes],
+    manifest: Manifest,
+    installation: Installation,
+    address: PostgresAddress,
+    database: str,
+) -> None:
+    """Run a text in a database.
+
+    Raises:
+        LoadFailed: The server refused something in it.
+        Unavailable: The server went away.
+    """
+    process = subprocess.Popen(
+        [installation.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "--no-password"],
+        env=connection.client_environment(address, database, bulk_settings(manifest)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None and process.stderr is not None
+    words = pgdump.Words(process.stderr)
+    try:
+        for text in texts:
+            process.stdin.write(text)
+    except BrokenPipeError:
+        pass  # psql stopped at an error; its words say which
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        status = process.wait()
+        said = words.finish()
+    if status != 0:
+        raise _explain(said, status, manifest, address)
+
+
+def failed(said: str, manifest: Manifest) -> LoadFailed:
+    """What a server's refusal means for a copy; `said` is its error, without details."""
+    failure = LoadFailed(
+        f"{manifest.name} does not load: {said[:300]}",
+        hint="Read which object it names; an extension, role or locale may be missing there.",
+    )
+    failure.missing = next((why for sign, why in _MISSING if sign.search(said)), None)
+    return failure
+
+
+def _explain(
+    said: str, status: int, manifest: Manifest, address: PostgresAddress
+) -> LoadFailed | Unavailable:
+    found = _ERROR.search(said)
+    first = found[1] if found else f"psql ended with status {status}"
+    if status == 2 or status < 0 or "server closed the connection" in said:
+        return Unavailable(
+            f"{address.name} went away while {manifest.name} was loaded: {first[:300]}",
+            hint="Check that server's disk and memory, then run it again.",
+        )
+    return failed(first, manifest)
