@@ -61,9 +61,11 @@ def dump_into(server: str, database: str, store: str) -> Manifest:
 def prove(manifest: Manifest, store: str, policy: ProofPolicy) -> Proof:
     """Restore a copy where it can do no harm and compare it with the facts of its dump."""
     kept_in = open_store(lookup.find_store(store))
-    proven = proof.prove_by_restoring(kept_in, manifest, budget_seconds=policy.budget_seconds)
+    proven = proof.prove_by_restoring(kept_in, manifest, policy=policy)
     log = get_run_logger()
     log.info("%s", proven.summary())
+    for answer in proven.answers:
+        log.info("%s", answer.line())
     for remark in (*proven.differences, *proven.remarks):
         log.warning("%s", remark)
     return proven

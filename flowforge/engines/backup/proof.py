@@ -12,106 +12,146 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from flowforge.engines.backup import definitions, loading, pgdump, rowdiff
+from flowforge.engines.backup import (
+    booting,
+    definitions,
+    indexes,
+    loading,
+    pgdump,
+    questions,
+    rowdiff,
+)
 from flowforge.engines.backup import survey as surveying
 from flowforge.engines.backup.dumptext import DumpScanner
 from flowforge.engines.backup.identifiers import identifier_parts
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store
+from flowforge.engines.backup.trials import Trial
 from flowforge.engines.postgres import connection, installations
 from flowforge.engines.postgres.cluster import SUPERUSER, scratch_server
 from flowforge.engines.postgres.installations import Installation
-from flowforge.errors import Damaged
-from flowforge.rules import comparison
+from flowforge.errors import Damaged, Unavailable
+from flowforge.rules import comparison, proving
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Level, Manifest, Proof
+from flowforge.rules.proving import STANDARD_PROOF, ProofPolicy
 
 COMPARE_BUDGET_SECONDS = 600.0
 _ROOM_FACTOR = 1.3
+_PART_FOR_INDEXES = 0.25
 PROOF_DATABASE = "proof"
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """One attempt to prove a copy, and how to write down how it ended."""
-
-    manifest: Manifest
-    installation: Installation | None
-    clock: float
-
-    def ends(self, level: Level, verdict: str, **facts: object) -> Proof:
-        tools = {"postgres": self.installation.version} if self.installation else {}
-        return Proof.model_validate(
-            {
-                "copy_name": self.manifest.name,
-                "level": level,
-                "verdict": verdict,
-                "checked_at": datetime.now(UTC),
-                "seconds": round(time.monotonic() - self.clock, 3),
-                "tables_total": len(self.manifest.tables),
-                "tool_versions": tools,
-                **facts,
-            }
-        )
 
 
 def prove_by_restoring(
     store: Store,
     manifest: Manifest,
     *,
-    budget_seconds: float = COMPARE_BUDGET_SECONDS,
+    policy: ProofPolicy = STANDARD_PROOF,
     scratch_parent: Path | None = None,
     installation: Installation | None = None,
 ) -> Proof:
-    """Restore a copy on a scratch server and compare it with the facts of its dump (L2, L3).
+    """Restore a copy on a scratch server, compare it with its dump (L3), and question it (L4).
 
     Args:
         store: Where the copy is.
         manifest: Its manifest.
-        budget_seconds: How long restored tables may be hashed; the rest is only counted.
+        policy: How long restored tables may be hashed, and what the copy is asked.
         scratch_parent: Folder for the scratch server; by default the system's temporary folder.
         installation: Programs to run it from; by default the oldest here that can hold the copy.
     """
     installation = installation or installations.for_scratch(manifest.server.major)
-    trial = _Trial(manifest, installation, time.monotonic())
+    trial = Trial(manifest, installation, time.monotonic())
     lacking = _what_is_lacking(manifest, installation, scratch_parent)
     if installation is None or lacking:
         return trial.ends(Level.RESTORED, "inconclusive", cause=lacking)
-    with scratch_server(installation, scratch_parent) as address:
-        try:
-            remarks = _restore(store, manifest, installation, address)
-        except loading.LoadFailed as failure:
-            verdict = "inconclusive" if failure.missing else "failed"
-            cause = f"{failure.missing}: {failure.message}" if failure.missing else failure.message
-            return trial.ends(Level.RESTORED, verdict, cause=cause)
-        except Damaged as damage:
-            return trial.ends(Level.READ_BACK, "failed", cause=damage.message)
-        restored_after = round(time.monotonic() - trial.clock, 3)
+    try:
+        with scratch_server(installation, scratch_parent) as address:
+            return _prove(store, trial, installation, address, policy)
+    except loading.LoadFailed as failure:
+        verdict = "inconclusive" if failure.missing else "failed"
+        cause = f"{failure.missing}: {failure.message}" if failure.missing else failure.message
+        return trial.ends(Level.RESTORED, verdict, cause=cause)
+    except Damaged as damage:
+        return trial.ends(Level.READ_BACK, "failed", cause=damage.message)
+    except Unavailable as outage:  # of the scratch server, its tools, or the store: not of the copy
+        return trial.ends(Level.RESTORED, "inconclusive", cause=outage.message)
+
+
+def _prove(
+    store: Store,
+    trial: Trial,
+    installation: Installation,
+    address: PostgresAddress,
+    policy: ProofPolicy,
+) -> Proof:
+    """Everything that is done on the scratch server."""
+    manifest, budget = trial.manifest, policy.budget_seconds
+    with trial.phase("load"):
+        remarks = _restore(store, manifest, installation, address)
+    with trial.phase("first query"):
+        _count_largest(address, manifest)
+    with trial.phase("compare"):
         found, named = compare_restored(
-            store, manifest, installation, address, PROOF_DATABASE, budget_seconds=budget_seconds
+            store, manifest, installation, address, PROOF_DATABASE, budget_seconds=budget
         )
+    with trial.phase("indexes"):
+        until = time.monotonic() + budget * _PART_FOR_INDEXES
+        checked = indexes.check(address, PROOF_DATABASE, until=until)
     reached("proof")
     verdict, why = comparison.judge(found)
-    return trial.ends(
-        Level.COMPARED,
-        verdict,
-        cause=why,
-        differences=(*named, *found.differences)[: comparison.MOST_DIFFERENCES],
-        tables_counted=found.tables_counted,
-        tables_digested=found.tables_digested,
-        rows_compared=found.rows_compared,
-        definitions_compared=found.definitions_compared,
-        remarks=(*remarks, *found.remarks),
-        restore_seconds=restored_after,
-    )
+    if checked.differences and verdict != "failed":
+        verdict, why = "failed", checked.differences[0]
+    differences = (*named, *found.differences, *checked.differences)
+    facts: dict[str, object] = {
+        "differences": differences[: comparison.MOST_DIFFERENCES],
+        "tables_counted": found.tables_counted,
+        "tables_digested": found.tables_digested,
+        "rows_compared": found.rows_compared,
+        "definitions_compared": found.definitions_compared,
+        "indexes_checked": checked.indexes,
+        "remarks": (*remarks, *found.remarks, *checked.remarks),
+    }
+    if verdict != "proven":
+        return trial.ends(Level.COMPARED, verdict, cause=why, **facts)
+    return _question(trial, installation, address, policy, facts)
+
+
+def _question(
+    trial: Trial,
+    installation: Installation,
+    address: PostgresAddress,
+    policy: ProofPolicy,
+    facts: dict[str, object],
+) -> Proof:
+    """Ask what the policy asks. What cannot be asked here leaves the copy at L3, and is said."""
+    starts = policy.start_prefect and booting.is_prefect(trial.manifest)
+    if not policy.questions and not starts:
+        return trial.ends(Level.COMPARED, "proven", **facts)
+    with trial.phase("questions"):
+        answers = questions.ask(address, PROOF_DATABASE, installation.major, policy.questions)
+        if starts:
+            answers.append(booting.list_runs(address, PROOF_DATABASE))
+    verdict, why = proving.judge_answers(answers)
+    facts["answers"] = tuple(answers)
+    if verdict == "inconclusive":
+        said = f"its questions could not all be asked here: {why}"
+        facts["remarks"] = (*cast(tuple[str, ...], facts["remarks"]), said)
+        return trial.ends(Level.COMPARED, "proven", **facts)
+    return trial.ends(Level.ANSWERED, verdict, cause=why, **facts)
+
+
+def _count_largest(address: PostgresAddress, manifest: Manifest) -> None:
+    """What an application would do first: read the largest table, from a server just filled."""
+    largest = max(manifest.tables, key=lambda table: table.raw_bytes, default=None)
+    if largest is not None:
+        with connection.connect(address, PROOF_DATABASE) as session:
+            _count(session, largest.name)
 
 
 def _what_is_lacking(
