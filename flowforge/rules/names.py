@@ -99,7 +99,12 @@ def check_copy_name(name: str) -> str:
 
 def prefix(server: str, database: str) -> str:
     """The place in a store where one database's copies live, with a closing slash."""
-    return f"postgres/{_encode(server)}/{_encode(database)}/"
+    return f"{server_prefix(server)}{_encode(database)}/"
+
+
+def server_prefix(server: str) -> str:
+    """The place in a store where the copies of one server's databases live."""
+    return f"postgres/{_encode(server)}/"
 
 
 def parse_prefix(key: str) -> tuple[str, str] | None:
