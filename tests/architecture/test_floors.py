@@ -73,7 +73,7 @@ def small_house(tmp_path: Path) -> Path:
     for room in rooms:
         (tmp_path / room).mkdir()
         (tmp_path / room / "__init__.py").touch()
-    for module in ("cli", "settings", "errors", "automations"):
+    for module in ("cli", "settings", "errors", "automations", "terminal"):
         (tmp_path / "flowforge" / f"{module}.py").touch()
     (tmp_path / "tasks" / "step.py").touch()
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
