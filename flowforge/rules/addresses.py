@@ -75,6 +75,9 @@ class FolderAddress(Value):
     recipients: tuple[str, ...] = ()
     """age public keys every copy kept here is sealed to; none means that copies are not sealed."""
 
+    keys: tuple[SecretStr, ...] = ()
+    """age secret keys that open sealed copies; only who restores or examines them is given any."""
+
 
 class S3Address(Value):
     """A bucket that keeps copies."""
@@ -101,6 +104,9 @@ class S3Address(Value):
 
     recipients: tuple[str, ...] = ()
     """age public keys every copy kept here is sealed to; none means that copies are not sealed."""
+
+    keys: tuple[SecretStr, ...] = ()
+    """age secret keys that open sealed copies; only who restores or examines them is given any."""
 
     @property
     def where(self) -> str:

@@ -178,12 +178,17 @@ class Manifest(Value):
         whole = Member(
             kind="before-data",
             offset=0,
-            size_bytes=data.size_bytes,
+            size_bytes=self.seal.size_bytes if self.seal else data.size_bytes,
             raw_bytes=data.raw_bytes,
             rows=self.rows,
-            sha256=data.sha256,
+            sha256=self.gzip_sha256,
         )
         return data.members or (whole,)
+
+    @property
+    def gzip_sha256(self) -> str:
+        """Digest of the gzip stream, which is inside the seal when there is one."""
+        return self.seal.sha256 if self.seal else self.data.sha256
 
     def to_json(self) -> bytes:
         """The manifest as it is stored."""

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from flowforge.engines.backup.store import Readable, Stored
 from flowforge.errors import Damaged, FlowForgeError, Refused, Unavailable
 
@@ -66,7 +68,14 @@ class _Part:
 class FolderStore:
     """Keeps objects as files below one folder."""
 
-    def __init__(self, name: str, folder: Path, *, recipients: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        recipients: tuple[str, ...] = (),
+        keys: tuple[SecretStr, ...] = (),
+    ) -> None:
         if not folder.is_absolute():
             raise Refused(
                 f"The store {name} is the relative folder {folder}.",
@@ -74,7 +83,7 @@ class FolderStore:
             )
         self.name = name
         self.folder = folder
-        self.recipients = recipients
+        self.recipients, self.keys = recipients, keys
 
     @contextlib.contextmanager
     def upload(self, key: str, *, expected_bytes: int = 0) -> Iterator[FolderUpload]:

@@ -6,6 +6,7 @@ dump wrote and nothing that was added since.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from typing import cast
 
 from isal import igzip_lib, isal_zlib
 
+from flowforge.engines.backup import keys, sealing
 from flowforge.engines.backup.packing import GZIP_WINDOW
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Readable, Store
@@ -51,13 +53,30 @@ def packed_members(store: Store, manifest: Manifest) -> Iterator[tuple[Member, I
     """
     _check_size(store, manifest)
     whole = hashlib.sha256()
-    with store.read(manifest.data.key) as stored:
+    with open_gzip(store, manifest) as stored:
         for member in manifest.parts:
             yield member, _packed(stored, member.size_bytes, whole)
         if stored.read(1):
             raise _damaged(manifest, "there is more in it than was written")
-    if whole.hexdigest() != manifest.data.sha256:
+    if whole.hexdigest() != manifest.gzip_sha256:
         raise _damaged(manifest, "its SHA-256 is another one")
+
+
+@contextlib.contextmanager
+def open_gzip(store: Store, manifest: Manifest) -> Iterator[Readable]:
+    """Open the gzip stream of a copy, whether it is sealed or not.
+
+    Raises:
+        Sealed: It is, and no key at hand opens it.
+        Damaged: It is not there, or not what was written.
+    """
+    identity = keys.find_key(store, manifest) if manifest.seal else None
+    with store.read(manifest.data.key) as stored:
+        if identity is None:
+            yield stored
+            return
+        with sealing.opened(stored, identity, manifest.name) as plain:
+            yield plain
 
 
 def _check_size(store: Store, manifest: Manifest) -> None:

@@ -41,7 +41,8 @@ class S3Store:
     """Keeps objects in one bucket, below one prefix."""
 
     def __init__(self, address: S3Address, *, limits: Limits | None = None) -> None:
-        self.name, self.recipients, self.address = address.name, address.recipients, address
+        self.name, self.address = address.name, address
+        self.recipients, self.keys = address.recipients, address.keys
         self.link = Link(address, limits or Limits())
         self._first_write = threading.Lock()
         self._is_safe = False

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from pydantic import SecretStr
+
 from flowforge.errors import Refused
 from flowforge.rules.addresses import FolderAddress, StoreAddress
 
@@ -74,6 +76,9 @@ class Store(Protocol):
     recipients: tuple[str, ...]
     """age public keys every copy kept here is sealed to."""
 
+    keys: tuple[SecretStr, ...]
+    """age secret keys at hand to open sealed copies with."""
+
     def upload(self, key: str, *, expected_bytes: int = 0) -> AbstractContextManager[Upload]:
         """Begin an object. Leaving the block without `commit` leaves nothing behind.
 
@@ -128,7 +133,9 @@ def open_store(address: StoreAddress) -> Store:
     if isinstance(address, FolderAddress):
         from flowforge.engines.backup.folder import FolderStore
 
-        return FolderStore(address.name, address.folder, recipients=address.recipients)
+        return FolderStore(
+            address.name, address.folder, recipients=address.recipients, keys=address.keys
+        )
     from flowforge.engines.backup.s3 import S3Store  # boto3 is large; a folder does without
 
     return S3Store(address)
