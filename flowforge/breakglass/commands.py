@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import socket
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,10 @@ StoreOption = Annotated[
 ]
 Endpoint = Annotated[
     str | None, typer.Option("--endpoint-url", help="where an S3-alike listens, if it is not AWS")
+]
+Key = Annotated[
+    Path | None,
+    typer.Option("--key", help="age secret key, for sealed copies (FLOWFORGE_RECOVERY_KEY_FILE)"),
 ]
 ServerOption = Annotated[
     str | None, typer.Option("--server", help="name of the server the copy was taken from")
@@ -77,6 +82,7 @@ def verify(
     store: StoreOption,
     copy: CopyOption = "latest",
     endpoint_url: Endpoint = None,
+    key: Key = None,
     server: ServerOption = None,
     database: DatabaseOption = None,
     restored: Annotated[
@@ -85,7 +91,7 @@ def verify(
     json: JsonFlag = False,
 ) -> None:
     """Read a copy back byte for byte; with --restore bring it to life here and compare its rows."""
-    place = sources.open_place(store, endpoint_url)
+    place = sources.open_place(store, endpoint_url, key)
     manifest = _find(_choose(place, server, database, copy), place)
     found = reading.read_back(place, manifest)
     if found.verdict == "proven" and restored:
@@ -106,6 +112,7 @@ def restore_copy(
     store: StoreOption,
     copy: CopyOption = "latest-proven",
     endpoint_url: Endpoint = None,
+    key: Key = None,
     server: ServerOption = None,
     database: DatabaseOption = None,
     url_env: UrlEnv = None,
@@ -117,7 +124,7 @@ def restore_copy(
     json: JsonFlag = False,
 ) -> None:
     """Restore a copy: show the plan, ask, load it aside, compare it, swap it into its place."""
-    place = sources.open_place(store, endpoint_url)
+    place = sources.open_place(store, endpoint_url, key)
     chosen = _choose(place, server, database, copy)
     manifest = _find(chosen, place)
     target = sources.read_target(url_env)

@@ -10,6 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
+from flowforge.engines.backup import keys
 from flowforge.engines.backup.store import Store, open_store
 from flowforge.errors import Refused
 from flowforge.rules import names
@@ -27,8 +30,8 @@ _SPAN = re.compile(r"^(\d+)\s*(m|min|h|d)$")
 _UNITS = {"m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
-def open_place(where: str, endpoint_url: str | None = None) -> Store:
-    """Open the store at a path or an `s3://bucket/prefix`.
+def open_place(where: str, endpoint_url: str | None = None, key: Path | None = None) -> Store:
+    """Open the store at a path or an `s3://bucket/prefix`, with a recovery key if there is one.
 
     The keys of a bucket are the usual variables (`AWS_ACCESS_KEY_ID` and so on) or the machine's
     own role.
@@ -36,7 +39,8 @@ def open_place(where: str, endpoint_url: str | None = None) -> Store:
     Raises:
         Refused: It is neither, or there is no such folder.
     """
-    return open_store(parse_place(where, endpoint_url))
+    address = parse_place(where, endpoint_url)
+    return open_store(address.model_copy(update={"keys": _read_key(key)}))
 
 
 def parse_place(where: str, endpoint_url: str | None = None) -> StoreAddress:
@@ -68,6 +72,23 @@ def parse_place(where: str, endpoint_url: str | None = None) -> StoreAddress:
             hint="Give the folder that holds `postgres/`, or s3://BUCKET/PREFIX.",
         )
     return FolderAddress(name=STORE_NAME, folder=folder, recipients=_recipients())
+
+
+def _read_key(file: Path | None) -> tuple[SecretStr, ...]:
+    """The recovery key in a file; a file that only the environment names need not be there."""
+    named = os.environ.get("FLOWFORGE_RECOVERY_KEY_FILE")
+    path = file or (Path(named) if named and Path(named).exists() else None)
+    if path is None:
+        return ()
+    try:
+        key = SecretStr(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(
+            f"The recovery key {path} cannot be read.",
+            hint="Give the file that `age-keygen` wrote, and check its permissions.",
+        ) from error
+    keys.read_identity(key)
+    return (key,)
 
 
 def _recipients() -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pyrage
 import pytest
 
 from flowforge.engines.backup import catalogue, reading
@@ -81,9 +82,25 @@ def test_a_copy_comes_back_with_nothing_but_postgresqls_own_programs(
     done = run_page("plain", store.folder, tmp_path, app)
     assert done.returncode == 0, done.stderr
     assert "the file is whole" in done.stdout
-    assert "-L1.json" in done.stdout
+    assert "-L1" in done.stdout
     assert "-- flowforge: complete backup-" in done.stdout
     assert "COPY public.orders" in done.stdout
+    check_restored(app)
+
+
+def test_a_sealed_copy_comes_back_with_age_and_a_recovery_key(
+    app: PostgresAddress, tmp_path: Path, age: str
+) -> None:
+    offline, other = (pyrage.x25519.Identity.generate() for _ in range(2))
+    recipients = (str(other.to_public()), str(offline.to_public()))
+    vault = FolderStore("vault", tmp_path / "vault", recipients=recipients)
+    take_copy(app, "app", vault)
+    key = tmp_path / "recovery.key"
+    key.write_text(f"# from the safe\n{offline}\n")
+    done = run_page("sealed", vault.folder, tmp_path, app, key)
+    assert done.returncode == 0, done.stderr
+    assert "the file is whole" in done.stdout
+    assert "-- flowforge: complete backup-" in done.stdout
     check_restored(app)
 
 

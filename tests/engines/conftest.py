@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -99,3 +100,12 @@ def buckets() -> Iterator[str]:
 @pytest.fixture
 def store(tmp_path: Path) -> FolderStore:
     return FolderStore("backups", tmp_path / "back ups")
+
+
+@pytest.fixture
+def age() -> str:
+    """The `age` program, which reads what we seal."""
+    found = shutil.which("age")
+    if found is None:
+        pytest.skip("the age program is not here: apt install age")
+    return found

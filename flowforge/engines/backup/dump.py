@@ -1,6 +1,6 @@
 """Take a copy: one snapshot, one stream, one commit.
 
-`pg_dump` text flows through the scanner, the compressor and the store without touching a disk in
+Text flows from the server through the compressor, the seal and the store without touching a disk in
 between. The manifest is written last; before it there is no copy, whatever else lies in the store.
 """
 
@@ -14,19 +14,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from flowforge.engines.backup import definitions, members, plain
+from flowforge.engines.backup import definitions, keys, members, plain, sending, serverwide
 from flowforge.engines.backup.dumptext import DumpFacts, trailer_line
 from flowforge.engines.backup.packing import Assembly
 from flowforge.engines.backup.progress import Progress
+from flowforge.engines.backup.sending import Sent
 from flowforge.engines.backup.snapshot import Snapshot, hold_snapshot
 from flowforge.engines.backup.steps import reached
-from flowforge.engines.backup.store import Store, Upload
+from flowforge.engines.backup.store import Store
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.installations import Installation
 from flowforge.errors import Damaged
 from flowforge.rules import names
 from flowforge.rules.addresses import PostgresAddress
-from flowforge.rules.backups import Manifest, RunFacts, StoredObject, TableFacts
+from flowforge.rules.backups import Manifest, RunFacts, Seal, StoredObject, TableFacts
 
 COUNT_BUDGET_SECONDS = 30.0
 CONNECTIONS = 2
@@ -37,11 +38,29 @@ Engine = Literal["members", "pg_dump"]
 
 
 @dataclass(frozen=True)
-class _Dumped:
-    facts: DumpFacts
-    data: StoredObject
+class _Source:
+    """What is copied, from where, and how."""
+
+    address: PostgresAddress
+    snapshot: Snapshot
+    tools: Installation
     engine: Engine
-    warnings: tuple[str, ...] = ()
+    connections: int
+    count_budget_seconds: float
+    on_progress: Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class _Dumped:
+    """What was sent into the store."""
+
+    facts: DumpFacts
+    tables: tuple[TableFacts, ...]
+    data: StoredObject
+    seal: Seal | None
+    globals_data: StoredObject | None
+    engine: Engine
+    warnings: tuple[str, ...]
 
 
 def take_copy(
@@ -73,36 +92,43 @@ def take_copy(
         Unavailable: The server or the store went away. Nothing was kept.
         Damaged: The dump ended well and yet is not whole. Nothing was kept.
     """
+    if store.recipients:
+        keys.check_recipients(store.recipients)
     started_at, clock = datetime.now(UTC), time.monotonic()
     with hold_snapshot(address, database) as snapshot:
         tools = installations.for_server(snapshot.survey.server.major)
+        source = _Source(
+            address, snapshot, tools, engine, connections, count_budget_seconds, on_progress
+        )
         name = _free_name(store, address.name, database, snapshot.taken_at)
-        source = _Source(address, snapshot, tools, connections, count_budget_seconds)
-        key = names.data_key(address.name, database, name)
-        size_bytes = snapshot.survey.database.size_bytes
-        with store.upload(key, expected_bytes=size_bytes) as upload:
-            dumped = _stream(source, engine, name, key, upload, on_progress)
-            tables = _with_counts(dumped.facts.tables, snapshot.counts)
-            snapshot.check_held()
-            upload.commit()
+        dumped = _store(source, store, name)
         reached("complete")
     manifest = Manifest(
         name=name,
-        engine=dumped.engine,
         tool_versions={"pg_dump": tools.version},
         run=run or RunFacts(host=socket.gethostname(), flowforge=flowforge_version()),
         started_at=started_at,
         finished_at=datetime.now(UTC),
         seconds=round(time.monotonic() - clock, 3),
-        tables=tables,
-        sequences=dumped.facts.sequences,
-        large_objects=dumped.facts.large_objects,
-        data=dumped.data,
         warnings=(*dumped.warnings, *_warnings(snapshot, started_at)),
         **_facts_of(snapshot),
+        **_facts_of_dump(dumped),
     )
     _commit(store, manifest)
     return manifest
+
+
+def _facts_of_dump(dumped: _Dumped) -> dict[str, Any]:
+    """The part of a manifest that what was sent says."""
+    return {
+        "engine": dumped.engine,
+        "tables": dumped.tables,
+        "sequences": dumped.facts.sequences,
+        "large_objects": dumped.facts.large_objects,
+        "data": dumped.data,
+        "seal": dumped.seal,
+        "globals_data": dumped.globals_data,
+    }
 
 
 def _facts_of(snapshot: Snapshot) -> dict[str, Any]:
@@ -123,48 +149,64 @@ def flowforge_version() -> str:
     return importlib.metadata.version("flowforge")
 
 
-@dataclass(frozen=True)
-class _Source:
-    address: PostgresAddress
-    snapshot: Snapshot
-    tools: Installation
-    connections: int
-    count_budget_seconds: float
+def _store(source: _Source, store: Store, name: str) -> _Dumped:
+    """Send everything a copy is made of into the store, its key first; commit the data."""
+    database = source.snapshot.survey.database
+    place = source.address.name, database.name, name
+    identity = keys.new_key() if store.recipients else None
+    if identity:
+        keys.keep_key(store, *place, identity)
+    key = names.data_key(*place, sealed=identity is not None)
+    with store.upload(key, expected_bytes=database.size_bytes) as upload:
+        reached("upload-open")
+        with sending.send(upload, identity) as sender:
+            facts, engine, warnings = _copy_into(sender.assembly, source, name)
+            sent = sender.finish()
+        tables = _with_counts(facts.tables, source.snapshot.counts)
+        roles = serverwide.copy_globals(store, source.address, *place[1:], source.tools, identity)
+        source.snapshot.check_held()
+        upload.commit()
+    refused = isinstance(roles, str)
+    return _Dumped(
+        facts=facts,
+        tables=tables,
+        data=_describe(sent, key, name, facts),
+        seal=sending.describe_seal(store, identity, sent),
+        globals_data=None if isinstance(roles, str) else roles,
+        engine=engine,
+        warnings=(*warnings, *([str(roles)] if refused else [])),
+    )
 
 
-def _stream(
-    source: _Source,
-    engine: Engine,
-    name: str,
-    key: str,
-    upload: Upload,
-    on_progress: Callable[[Progress], None],
-) -> _Dumped:
-    """Send the whole dump into the upload and learn what it holds."""
-    reached("upload-open")
-    assembly, warnings = Assembly(upload), _unlogged(source.snapshot)
+def _copy_into(
+    assembly: Assembly, source: _Source, name: str
+) -> tuple[DumpFacts, Engine, tuple[str, ...]]:
+    """Let the engine that can copy the rows and definitions."""
     where = (assembly, source.address, name, source.snapshot, source.tools)
     told: dict[str, Any] = {
         "count_budget_seconds": source.count_budget_seconds,
-        "on_progress": on_progress,
+        "on_progress": source.on_progress,
     }
-    if engine == "members" and (why := members.why_not(source.snapshot)):
-        engine, warnings = "pg_dump", (*warnings, f"copied with one session by pg_dump: {why}")
-    if engine == "members":
+    warnings = _unlogged(source.snapshot)
+    why_not = members.why_not(source.snapshot) if source.engine == "members" else None
+    if why_not:
+        warnings = (*warnings, f"copied with one session by pg_dump: {why_not}")
+    if source.engine == "members" and not why_not:
         facts = members.copy_into(*where, connections=source.connections, **told)
-        raw_bytes = assembly.raw_bytes
-    else:
-        facts = plain.copy_into(*where, **told)
-        raw_bytes = facts.raw_bytes + len(trailer_line(name, facts)) + 1
-    data = StoredObject(
+        return facts, "members", warnings
+    return plain.copy_into(*where, **told), "pg_dump", warnings
+
+
+def _describe(sent: Sent, key: str, name: str, facts: DumpFacts) -> StoredObject:
+    trailer = trailer_line(name, facts)
+    return StoredObject(
         key=key,
-        size_bytes=assembly.size_bytes,
-        raw_bytes=raw_bytes,
-        sha256=assembly.sha256,
-        trailer=trailer_line(name, facts),
-        members=tuple(assembly.members),
+        size_bytes=sent.size_bytes,
+        raw_bytes=sent.assembly.raw_bytes or facts.raw_bytes + len(trailer) + 1,
+        sha256=sent.sha256,
+        trailer=trailer,
+        members=tuple(sent.assembly.members),
     )
-    return _Dumped(facts, data, engine, warnings)
 
 
 def _unlogged(snapshot: Snapshot) -> tuple[str, ...]:
@@ -194,8 +236,9 @@ def _free_name(store: Store, server: str, database: str, at: datetime) -> str:
     """The name of the snapshot's second, or of the next one that is free."""
     while True:
         name = names.copy_name(at)
-        keys = names.data_key(server, database, name), names.manifest_key(server, database, name)
-        if not any(store.head(key) for key in keys):
+        taken = [names.manifest_key(server, database, name)]
+        taken += [names.data_key(server, database, name, sealed=sealed) for sealed in (False, True)]
+        if not any(store.head(key) for key in taken):
             return name
         at += timedelta(seconds=1)
 

@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from xxhash import xxh3_128_intdigest
 
 from flowforge.engines.backup.identifiers import canonical, identifier_parts
+from flowforge.engines.backup.largeobjects import LargeObjects
 from flowforge.errors import Damaged
 from flowforge.rules.backups import LargeObjectFacts, SequenceFacts, TableFacts
 
 COMPLETE = b"-- PostgreSQL database dump complete"
 _MODULUS = 1 << 128
-_PIECE = 1 << 20
 _END_OF_COPY = b"\\.\n"
 
 # One token of SQL at a time. A backslash outside quotes only begins a command to psql.
@@ -76,41 +76,6 @@ class _Table:
         )
 
 
-@dataclass
-class _LargeObjects:
-    """Each object hashed in pieces of 1 MiB with its number and place, so none is held whole."""
-
-    count: int = 0
-    total_bytes: int = 0
-    digest: int = 0
-    _number: bytes | None = None
-    _piece: int = 0
-    _content: bytearray = field(default_factory=bytearray)
-
-    def open(self, number: bytes) -> None:
-        self.close()
-        self.count += 1
-        self._number, self._piece = number, 0
-
-    def write(self, hexadecimal: bytes) -> None:
-        self._content += bytes.fromhex(hexadecimal.decode("ascii"))
-        while len(self._content) >= _PIECE:
-            self._fold(_PIECE)
-
-    def close(self) -> None:
-        if self._number is not None:
-            self._fold(len(self._content))
-        self._number = None
-
-    def _fold(self, size: int) -> None:
-        assert self._number is not None
-        piece = b"%s@%d:" % (self._number, self._piece) + bytes(self._content[:size])
-        self.digest = (self.digest + xxh3_128_intdigest(piece)) % _MODULUS
-        self.total_bytes += size
-        self._piece += 1
-        del self._content[:size]
-
-
 @dataclass(frozen=True)
 class DumpFacts:
     """What one dump text holds."""
@@ -145,7 +110,7 @@ class DumpScanner:
         self._buffer = b""
         self._table: _Table | None = None
         self._sequences: list[SequenceFacts] = []
-        self._objects = _LargeObjects()
+        self._objects = LargeObjects()
         self._tail = b""
         # Where reading the SQL stands: next token, start of the statement, open parentheses.
         self._position = 0
@@ -187,15 +152,10 @@ class DumpScanner:
         return self._facts(complete=False)
 
     def _facts(self, *, complete: bool) -> DumpFacts:
-        objects = LargeObjectFacts(
-            count=self._objects.count,
-            total_bytes=self._objects.total_bytes,
-            digest=f"{self._objects.digest:032x}",
-        )
         return DumpFacts(
             tables=tuple(self.finished_tables),
             sequences=tuple(self._sequences),
-            large_objects=objects,
+            large_objects=self._objects.facts(),
             raw_bytes=self.raw_bytes,
             complete=complete,
         )

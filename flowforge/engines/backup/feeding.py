@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from isal import isal_zlib
 
 from flowforge.engines.backup.dumptext import COPY
-from flowforge.engines.backup.identifiers import canonical, identifier_parts
+from flowforge.engines.backup.identifiers import canonical, identifier_parts, quoted
 from flowforge.engines.backup.packing import GZIP_WINDOW
 from flowforge.errors import Damaged, Unavailable
 from flowforge.rules.backups import Member
@@ -25,6 +27,22 @@ from flowforge.rules.backups import Member
 END_OF_ROWS = b"\\.\n\n"
 _QUEUED_CHUNKS = 8
 _TEXT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Job:
+    """One member to be loaded.
+
+    A table that no other session loads is emptied first and loaded in one transaction: the server
+    then need not log its rows where it keeps no log for replicas, and can freeze them at once.
+    """
+
+    member: Member
+    alone: bool
+    """Whether this session alone loads the table."""
+
+    first: bool = True
+    last: bool = True
 
 
 class Lane:
@@ -47,7 +65,7 @@ class Lane:
         self.error: BaseException | None = None
         self._enter, self._codec, self._on_loaded = enter, codec, on_loaded
         self._session: psycopg.Connection[Any] | None = None
-        self._jobs: queue.Queue[Member | None] = queue.Queue(1)
+        self._jobs: queue.Queue[Job | None] = queue.Queue(1)
         self._chunks: queue.Queue[bytes | None] = queue.Queue(_QUEUED_CHUNKS)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -57,9 +75,9 @@ class Lane:
         """Whether it could take a member without making anybody wait."""
         return self._jobs.empty()
 
-    def give(self, member: Member, chunks: Iterable[bytes]) -> None:
+    def give(self, job: Job, chunks: Iterable[bytes]) -> None:
         """Hand a member over; returns when all its bytes were taken."""
-        self._put(self._jobs, member)
+        self._put(self._jobs, job)
         for chunk in chunks:
             self._put(self._chunks, chunk)
         self._put(self._chunks, None)
@@ -96,29 +114,57 @@ class Lane:
         try:
             with self._enter() as session:
                 self._session = session
-                while (member := self._jobs.get()) is not None and self.error is None:
-                    load_member(session, member, iter(self._chunks.get, None), self._codec)
-                    self._on_loaded(member)
+                while (job := self._jobs.get()) is not None and self.error is None:
+                    if job.first:
+                        frozen = begin(session, job)
+                    load(session, job, iter(self._chunks.get, None), self._codec, frozen=frozen)
+                    self._on_loaded(job.member)
         except BaseException as error:  # noqa: BLE001  raised again by `give` or `finish`
             self.error = self.error or error
 
 
-def load_member(
-    session: psycopg.Connection[Any], member: Member, packed: Iterator[bytes], codec: str
+def begin(session: psycopg.Connection[Any], job: Job) -> bool:
+    """Begin the transaction that fills a table; tell whether its rows can be frozen at once."""
+    session.execute("BEGIN")
+    return job.alone and _empty(session, job.member)
+
+
+def load(
+    session: psycopg.Connection[Any],
+    job: Job,
+    packed: Iterator[bytes],
+    codec: str,
+    *,
+    frozen: bool,
 ) -> None:
-    """Load the rows of one member in a transaction of its own.
+    """Load the rows of one member; they are committed with the last one of its table at the latest.
 
     Raises:
         Damaged: Its bytes are not those that were written, or not as many rows.
     """
-    text = _Unpacked(member, packed)
-    statement = text.begin(codec)
-    with session.transaction(), session.cursor() as cursor:
+    member, text = job.member, _Unpacked(job.member, packed)
+    statement = text.begin(codec) + (b" WITH (FREEZE)" if frozen else b"")
+    with session.cursor() as cursor:
         with cursor.copy(statement) as copy:
             for rows in text.rows():
                 copy.write(rows)
         if cursor.rowcount != member.rows:
             raise _damaged(member, f"{cursor.rowcount:,} rows were loaded, not {member.rows:,}")
+    if job.last:
+        session.execute("COMMIT")
+
+
+def _empty(session: psycopg.Connection[Any], member: Member) -> bool:
+    """Empty a table in the transaction that will fill it; tell whether the role may."""
+    assert member.table is not None
+    name = quoted(*identifier_parts(member.table))
+    try:
+        session.execute(f"TRUNCATE ONLY {name}".encode(session.info.encoding))
+    except psycopg.errors.InsufficientPrivilege:
+        session.execute("ROLLBACK")
+        session.execute("BEGIN")
+        return False
+    return True
 
 
 class _Unpacked:
@@ -168,16 +214,44 @@ class _Unpacked:
             raise _damaged(self._member, "its bytes are not those that were written")
 
 
-def prepare(session: psycopg.Connection[Any], encoding: str, settings: Mapping[str, str]) -> None:
-    """Set a session up as the head of a dump does."""
-    for name, value in {"client_encoding": encoding, **settings}.items():
+def prepare(session: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
+    """Give a session settings that last as long as it does."""
+    for name, value in settings.items():
         session.execute("SELECT set_config(%s, %s, false)", (name, value))
 
 
-def deal(lanes: list[Lane], member: Member, chunks: Iterable[bytes], turn: int) -> None:
-    """Give a member to a lane that is free, or else to the one whose turn it is."""
-    free = next((lane for lane in lanes if lane.is_free), lanes[turn % len(lanes)])
-    free.give(member, chunks)
+class Dealer:
+    """Deals members to lanes: those of a table one lane can load to that lane, others to any.
+
+    Args:
+        lanes: The lanes.
+        members: All members of the copy, which say how many each table has.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], members: Iterable[Member]) -> None:
+        self._lanes = lanes
+        self._turn = 0
+        self._left: dict[str | None, int] = Counter(m.table for m in members if m.kind == "rows")
+        self._lane_of: dict[str | None, Lane] = {}
+
+    def deal(self, member: Member, chunks: Iterable[bytes]) -> None:
+        """Give a member to the lane it belongs to; returns when its bytes were taken."""
+        alone = member.pages is None
+        first = member.table not in self._lane_of
+        self._left[member.table] -= 1
+        last = not self._left[member.table]
+        lane = self._choose() if first or not alone else self._lane_of[member.table]
+        self._lane_of[member.table] = lane
+        lane.give(Job(member, alone, first or not alone, last or not alone), chunks)
+        if last:
+            del self._lane_of[member.table]
+
+    def _choose(self) -> Lane:
+        """A lane that is free and in the middle of no table, or else the one whose turn it is."""
+        self._turn += 1
+        busy = list(self._lane_of.values())
+        turned = [self._lanes[(self._turn + n) % len(self._lanes)] for n in range(len(self._lanes))]
+        return min(turned, key=lambda lane: (busy.count(lane), not lane.is_free))
 
 
 def _damaged(member: Member, cause: str) -> Damaged:

@@ -66,7 +66,7 @@ def copy_into(
     """
     source = _Source(address, snapshot, tools)
     sequences = relations.read_sequences(snapshot.session)
-    reading = _plan(assembly, snapshot)
+    reading = _plan(assembly, snapshot, connections)
     working = [
         Lane(f"lane-{n}", reading, tools, address, snapshot.survey, snapshot.token)
         for n in range(min(connections, max(1, reading.pieces.qsize())))
@@ -87,8 +87,8 @@ def copy_into(
     return _finish(assembly, name, reading, sequences, objects)
 
 
-def _plan(assembly: Assembly, snapshot: Snapshot) -> Reading:
-    pieces = relations.cut(snapshot.relations, snapshot.survey.server.major)
+def _plan(assembly: Assembly, snapshot: Snapshot, connections: int) -> Reading:
+    pieces = relations.cut(snapshot.relations, snapshot.survey.server.major, connections)
     waiting: queue.SimpleQueue[Piece] = queue.SimpleQueue()
     for piece in pieces:
         waiting.put(piece)

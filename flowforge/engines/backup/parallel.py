@@ -52,8 +52,14 @@ class Target:
         """Open a session set up as the head of a dump does."""
         session = connection.connect(self.address, self.database)
         settings = {**psql.bulk_settings(self.manifest), "maintenance_work_mem": INDEX_MEMORY}
-        feeding.prepare(session, self.manifest.database.encoding, settings)
+        settings["client_encoding"] = self.manifest.database.encoding
+        feeding.prepare(session, settings)
         return session
+
+    def is_most(self, table: str | None) -> bool:
+        """Whether one table is more than half of all: its indexes are worth several processes."""
+        sizes = {facts.name: facts.raw_bytes for facts in self.manifest.tables}
+        return sizes.get(table or "", 0) > sum(sizes.values()) / 2
 
     def codec(self) -> str:
         """Python's name of the copy's encoding."""
@@ -94,13 +100,15 @@ def load(
             on_progress(done, manifest.data.size_bytes, member.table)
 
     try:
-        for turn, (member, packed) in enumerate(reading.packed_members(store, manifest)):
+        for member, packed in reading.packed_members(store, manifest):
             if member.kind == "rows":
-                lanes = lanes or [
-                    Lane(f"load-{n}", target.enter, codec, loaded) for n in range(connections)
-                ]
+                if not lanes:
+                    lanes += [
+                        Lane(f"load-{n}", target.enter, codec, loaded) for n in range(connections)
+                    ]
+                    dealer = feeding.Dealer(lanes, manifest.parts)
                 skipped = member.table is None or not wanted(member.table)
-                _skip(packed) if skipped else feeding.deal(lanes, member, packed, turn)
+                _skip(packed) if skipped else dealer.deal(member, packed)
                 continue
             _finish(lanes)
             text = reading.member_text(manifest, member, packed)
@@ -168,6 +176,8 @@ def _build(
                     numbers = jobs.get_nowait()
                 except queue.Empty:
                     return
+                workers = "2" if target.is_most(found[numbers[0]].builds_on) else "0"
+                feeding.prepare(session, {"max_parallel_maintenance_workers": workers})
                 while numbers:
                     _try(session, found[numbers[0]], numbers[0], left)
                     numbers.pop(0)

@@ -7,7 +7,7 @@ server has done that without scanning the whole table since PostgreSQL 14.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -117,11 +117,17 @@ def list_relations(session: psycopg.Connection[Any]) -> list[Relation]:
     ]
 
 
-def cut(relations: Iterable[Relation], major: int) -> list[Piece]:
-    """Cut large tables into ranges of pages, so that no piece is much larger than another."""
+def cut(relations: Sequence[Relation], major: int, sessions: int) -> list[Piece]:
+    """Cut tables so large that one session would be at them when the others have ended.
+
+    A table that is not cut is loaded with less work, so only those are that must be.
+    """
+    share = sum(relation.size_bytes for relation in relations) / (2 * max(1, sessions))
+    piece_bytes = max(PIECE_BYTES, share / 2)
     pieces = []
     for relation in relations:
-        parts = min(math.ceil(relation.size_bytes / PIECE_BYTES), relation.pages)
+        wanted = math.ceil(relation.size_bytes / piece_bytes) if relation.size_bytes > share else 1
+        parts = min(wanted, relation.pages)
         if (
             major < _CUT_SINCE
             or parts < 2

@@ -97,9 +97,8 @@ class S3Store:
             Unavailable: A page could not be had, or does not follow from the one before.
         """
         seen: set[str] = set()
-        last, page = "", None
-        while page is None or page["IsTruncated"]:
-            page = self._list_page(prefix, page)
+        last = ""
+        for page in self._pages(prefix):
             for one in page.get("Contents", []):
                 key = one["Key"].removeprefix(self.address.prefix)
                 if key in seen:
@@ -158,16 +157,22 @@ class S3Store:
 
         return upload["Initiated"] < before and self.link.call("s3:ListMultipartUploadParts", send)
 
-    def _list_page(
-        self, prefix: str, after: ListObjectsV2OutputTypeDef | None
-    ) -> ListObjectsV2OutputTypeDef:
+    def _pages(self, prefix: str) -> Iterator[ListObjectsV2OutputTypeDef]:
+        """Page after page, as long as each says truly whether another follows."""
         asked: dict[str, Any] = {"Bucket": self.address.bucket, "Prefix": self._place(prefix)}
-        used = None
-        if after is not None:
-            used = asked["ContinuationToken"] = after.get("NextContinuationToken")
-            if not used or used == after.get("ContinuationToken"):
+
+        def send(client: S3Client) -> ListObjectsV2OutputTypeDef:
+            return client.list_objects_v2(**asked)
+
+        while True:
+            page = self.link.call("s3:ListBucket", send)
+            yield page
+            if not page["IsTruncated"]:
+                return
+            following = page.get("NextContinuationToken")
+            if not following or following == asked.get("ContinuationToken"):
                 raise self._broken_listing("breaks off")
-        return self.link.call("s3:ListBucket", lambda client: client.list_objects_v2(**asked))
+            asked["ContinuationToken"] = following
 
     def _broken_listing(self, how: str) -> Unavailable:
         return Unavailable(

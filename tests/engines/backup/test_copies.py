@@ -170,7 +170,7 @@ def test_names_stay_inside_their_prefix(database: Database, store: FolderStore) 
     assert manifest.data.key.startswith("postgres/shop/%2E%2E%2F%2E%2E%2Fetc/")
     assert names.parse_prefix(manifest.data.key) == ("shop", hostile)
     files = [path for path in store.folder.rglob("*") if path.is_file()]
-    assert len(files) == 2
+    assert len(files) == 3  # data, roles, manifest
 
 
 def test_a_missing_schema_right_is_named(database: Database, store: FolderStore) -> None:
