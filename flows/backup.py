@@ -53,28 +53,18 @@ def backup_postgres(
             storage.check_proof(proof)
 
         # Only a proven copy may push out older ones.
-        forgotten = storage.forget_expired(server, database, store, retention_policy)
+        done = storage.forget_expired(server, database, store, retention_policy)
 
         # Tell people.
         copies = storage.list_copies(server, database, store)
         copy = storage.choose_copy(copies, manifest.name, server=server, database=database)
         proofs = [made for made in (read_back, proof) if made]
         ledger.note_copies(server, database, copies, {copy.name: proofs})
-        record.done(
-            reports.backup_evidence(manifest, proofs[-1]),
-            copy=copy,
-            proof=proofs[-1],
-            forgotten=forgotten.gone,
-            orphans=forgotten.swept.orphans,
-        )
+        evidence = reports.backup_evidence(manifest, proofs[-1])
+        left = done.swept.orphans
+        record.done(evidence, copy=copy, proof=proofs[-1], forgotten=done.gone, orphans=left)
         text = reports.backup_report(
-            manifest,
-            read_back,
-            proof,
-            copies,
-            forgotten.gone,
-            forgotten.remarks,
-            now=datetime.now(UTC),
+            manifest, read_back, proof, copies, done.gone, done.remarks, now=datetime.now(UTC)
         )
         report.publish(f"backup {server} {database}", text, record.evidence)
         return copy

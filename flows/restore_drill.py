@@ -39,6 +39,7 @@ def restore_drill(
     """
     with ledger.recording("restore-drill") as record:
         database = postgres.database_of(server, database)
+        record.about(server, database)
         copies = storage.list_copies(server, database, store)
         chosen = (
             storage.choose_copy(copies, copy, server=server, database=database)
@@ -49,6 +50,7 @@ def restore_drill(
 
         proof = postgres.prove(manifest, store, proof_policy)
         storage.keep_proof(manifest, proof, store)
+        ledger.note_drills(storage.keep_drill(chosen, proof))
 
         copies = storage.list_copies(server, database, store)
         ledger.note_copies(server, database, copies, {chosen.name: [proof]})

@@ -20,8 +20,10 @@ from sqlalchemy import Engine
 
 from flowforge import ledger
 from flowforge.errors import Busy, Damaged, FlowForgeError, Refused, Unavailable
-from flowforge.ledger import queries
+from flowforge.ledger import protection, queries
+from flowforge.rules import standing
 from flowforge.rules.backups import Copy, Operation, Proof
+from flowforge.rules.drills import Drill
 from flowforge.settings import read_settings
 
 
@@ -92,6 +94,31 @@ def note_copies(
                 queries.record_proof(engine, server, database, copy.store, proof)
     except Unavailable as error:
         get_run_logger().warning("the ledger was not told: %s", error)
+
+
+@task(task_run_name="note drills", cache_policy=NO_CACHE)
+def note_drills(found: Sequence[Drill]) -> None:
+    """Make the ledger know drills that the store keeps."""
+    engine = _engine()
+    if engine is None:
+        return
+    try:
+        protection.record_drills(engine, found)
+    except Unavailable as error:
+        get_run_logger().warning("the ledger was not told: %s", error)
+
+
+def read_standings(targets: standing.Targets) -> list[standing.DatabaseStanding]:
+    """How well each database is protected, as the ledger knows it.
+
+    Raises:
+        Refused: There is no ledger.
+        Unavailable: It does not answer.
+    """
+    engine = _engine()
+    if engine is None:
+        raise Refused("No ledger is configured.", hint="Set FLOWFORGE_LEDGER_URL.")
+    return standing.stand(protection.read_known(engine), datetime.now(UTC), targets)
 
 
 def _record(recorder: Recorder, seconds: float) -> None:

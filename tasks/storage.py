@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import lookup
-from flowforge.engines.backup import catalogue, forget, reading
+from flowforge.engines.backup import catalogue, forget, history, holds, reading
 from flowforge.engines.backup.store import open_store
 from flowforge.errors import Damaged, Refused
-from flowforge.rules import retention
-from flowforge.rules.backups import Copy, Manifest, Proof
+from flowforge.rules import drills, retention
+from flowforge.rules.backups import Copy, Level, Manifest, Proof
+from flowforge.rules.drills import Drill
 from tasks import retrying
 
 
@@ -42,6 +44,13 @@ def check_proof(proof: Proof) -> None:
     Raises:
         Damaged: It was; the message names the first difference.
     """
+    if proof.verdict == "failed" and proof.level == Level.ANSWERED:
+        raise Damaged(
+            f"{proof.copy_name} is what the database held, and that is not as expected: "
+            f"{proof.cause}.",
+            hint="Look at the database first, then at the question. The copy stays usable, and "
+            "nothing older was deleted.",
+        )
     if proof.verdict == "failed":
         raise Damaged(
             f"{proof.copy_name} failed at {proof.level.label}: {proof.cause}.",
@@ -110,3 +119,32 @@ def forget_expired(
     for remark in done.remarks:
         log.warning("%s", remark)
     return done
+
+
+@task(task_run_name="{word} {copy}", cache_policy=NO_CACHE)
+def say_of_copy(
+    server: str,
+    database: str,
+    store: str,
+    copy: str,
+    word: Literal["hold", "release", "accept"],
+    reason: str,
+    by: str,
+) -> None:
+    """Keep a person's word on a copy beside it."""
+    kept_in = open_store(lookup.find_store(store))
+    if word == "hold":
+        holds.hold(kept_in, server, database, copy, reason=reason, by=by)
+    elif word == "accept":
+        holds.accept(kept_in, server, database, copy, reason=reason, by=by)
+    else:
+        holds.release(kept_in, server, database, copy)
+    get_run_logger().info("%s %s: %s (%s)", word, copy, reason, by)
+
+
+@task(task_run_name="keep the drill of {copy.name}", cache_policy=NO_CACHE)
+def keep_drill(copy: Copy, proof: Proof) -> list[Drill]:
+    """Keep what a drill found in the store, and return the last twelve, oldest first."""
+    kept_in = open_store(lookup.find_store(copy.store))
+    history.add(kept_in, drills.drill_of(copy, proof))
+    return history.read(kept_in, copy.server, copy.database)

@@ -35,6 +35,7 @@ _COMMANDS = (
     "deploying",
     "systems",
     "backups",
+    "protection",
     "restores",
     "ledger",
     "breakglass",

@@ -35,9 +35,9 @@ def rebuild(
 ) -> None:
     """Make the catalogue anew from every copy and proof in the stores."""
     from flowforge import ledger
-    from flowforge.engines.backup import catalogue
+    from flowforge.engines.backup import catalogue, history
     from flowforge.engines.backup.folder import FolderStore
-    from flowforge.ledger import queries
+    from flowforge.ledger import protection, queries
 
     url = _ledger_url()
     folders = _folders(store, folder, profile)
@@ -46,9 +46,11 @@ def rebuild(
     rebuilt = []
     try:
         for name, place in folders.items():
-            copies, proofs = catalogue.read_catalogue(FolderStore(name, place))
+            kept_in = FolderStore(name, place)
+            copies, proofs = catalogue.read_catalogue(kept_in)
             found = [(copy.server, copy.database, proof) for copy, proof in proofs]
             queries.replace_catalogue(engine, name, copies, found)
+            protection.record_drills(engine, history.read_all(kept_in))
             rebuilt.append((name, len(copies), len(found)))
     finally:
         engine.dispose()

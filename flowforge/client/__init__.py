@@ -19,7 +19,6 @@ from pydantic import JsonValue
 from flowforge.client.address import Environment, find_environment
 from flowforge.client.answers import (
     CopyWithProofs,
-    DatabaseStatus,
     PoolStatus,
     Readiness,
     Status,
@@ -29,6 +28,7 @@ from flowforge.client.blocking import FlowForge, Run
 from flowforge.client.calls import RESTORE
 from flowforge.client.runs import RunFacts, Step
 from flowforge.rules.backups import Copy, Operation, Proof
+from flowforge.rules.standing import DatabaseStanding
 
 __all__ = [
     "RESTORE",
@@ -36,7 +36,7 @@ __all__ = [
     "AsyncRun",
     "Copy",
     "CopyWithProofs",
-    "DatabaseStatus",
+    "DatabaseStanding",
     "Environment",
     "FlowForge",
     "Operation",

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from flowforge.rules.backups import Copy, Proof
+from flowforge.rules.standing import DatabaseStanding
 
 V = TypeVar("V", bound=BaseModel)
 
@@ -17,21 +18,6 @@ class CopyWithProofs(NamedTuple):
 
     copy: Copy
     proofs: list[Proof]
-
-
-class DatabaseStatus(BaseModel):
-    """How well one database is protected."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    server: str
-    database: str
-    newest_copy: str | None = None
-    age_seconds: float | None = None
-    level: int | None = None
-    failed: bool = False
-    """Whether the newest copy failed its last examination."""
-    proof_age_seconds: float | None = None
 
 
 class Readiness(BaseModel):
@@ -66,7 +52,7 @@ class Status(BaseModel):
     prefect: str
     ready: bool = True
     """Whether the server takes writes."""
-    databases: list[DatabaseStatus] = []
+    databases: list[DatabaseStanding] = []
 
 
 def read_value(kind: type[V], body: JsonValue) -> V:

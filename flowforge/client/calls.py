@@ -134,7 +134,7 @@ class Calls:
     def status(self) -> Exchange[Status]:
         """Ask how the platform is."""
         body = yield from self._own("status")
-        return Status.model_validate(body)
+        return read_value(Status, body)
 
     def readiness(self) -> Exchange[Readiness]:
         """Ask whether the server takes writes; a 503 of its own is an answer, not an outage."""

@@ -143,10 +143,18 @@ def drill_report(copy: Copy, proof: Proof) -> str:
         f"{proof.tables_counted} counted |",
         f"| rows compared | {proof.rows_compared:,} |",
         f"| definitions compared | {proof.definitions_compared:,} |",
+        f"| indexes checked against their rows | {proof.indexes_checked:,} |",
+        f"| time of each phase | {_phases(proof)} |",
     ]
+    lines += _section("Questions", [answer.line() for answer in proof.answers])
     lines += _section("Differences", proof.differences)
     lines += _section("Remarks", proof.remarks)
     return "\n".join(lines)
+
+
+def _phases(proof: Proof) -> str:
+    phases = (f"{name} {duration(took)}" for name, took in proof.phase_seconds.items())
+    return ", ".join(phases) or "not measured"
 
 
 def plan_report(plan: RestorePlan) -> str:

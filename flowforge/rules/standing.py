@@ -70,9 +70,13 @@ class StoreStanding(Value):
 class Trend(Value):
     """How restores got slower or faster over the last drills."""
 
-    seconds: tuple[float, ...] = Field(description="of the last drills, oldest first")
-    seconds_per_day: float | None = Field(description="the slope; none for too few drills")
-    crosses_on: date | None = Field(description="when the target will be missed at this slope")
+    seconds: tuple[float, ...] = Field(default=(), description="of the last drills, oldest first")
+    seconds_per_day: float | None = Field(
+        default=None, description="the slope; none for too few drills"
+    )
+    crosses_on: date | None = Field(
+        default=None, description="when the target will be missed at this slope"
+    )
 
 
 class DatabaseStanding(Value):
@@ -82,20 +86,28 @@ class DatabaseStanding(Value):
     database: str
     newest_copy: str
     age_seconds: float
-    level: int
-    failed: bool
-    size_bytes: int
-    rpo_seconds: float | None = Field(description="now - snapshot of the newest copy read back")
-    rpo_target_seconds: float
-    proof_age_seconds: float | None = Field(description="since a copy was compared last")
-    rto_seconds: float | None = Field(description="the last drill and the time to switch over")
-    rto_target_seconds: float
-    trend: Trend
-    stores: tuple[StoreStanding, ...]
+    level: int = 0
+    failed: bool = False
+    size_bytes: int = 0
+    rpo_seconds: float | None = Field(
+        default=None, description="now - snapshot of the newest copy read back"
+    )
+    rpo_target_seconds: float = STANDARD.rpo_hours * 3600
+    proof_age_seconds: float | None = Field(
+        default=None, description="since a copy was compared last"
+    )
+    rto_seconds: float | None = Field(
+        default=None, description="the last drill and the time to switch over"
+    )
+    rto_target_seconds: float = STANDARD.rto_minutes * 60
+    trend: Trend = Trend()
+    stores: tuple[StoreStanding, ...] = ()
     fall: str | None = None
     skipped_total: int = 0
     skipped_in_a_row: int = 0
-    orphans: int | None = Field(default=None, description="left in its store by killed runs")
+    orphans: int | None = Field(
+        default=None, description="objects of no copy, left in its store by killed runs"
+    )
 
     @computed_field  # type: ignore[prop-decorator]  # said to those who ask the server, too
     @property

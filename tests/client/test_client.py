@@ -193,7 +193,9 @@ def test_copies_are_read_even_from_a_newer_server(relay: Relay, url: str) -> Non
 
 
 def test_status_and_operations_are_read(relay: Relay, url: str) -> None:
-    database = {"server": "shop", "database": "app", "age_seconds": 60.0, "level": 3}
+    database: dict[str, object] = {"server": "shop", "database": "app"}
+    database |= {"newest_copy": "backup-20261124-060000"}
+    database |= {"age_seconds": 60.0, "level": 3, "said by": "a newer server"}
     relay.answer("status", status="ok", version="0.1.0", prefect="3.8.8", databases=[database])
     relay.answer("operations", operations=[an_operation("r").model_dump(mode="json")])
     with FlowForge(url) as flowforge:
