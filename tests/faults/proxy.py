@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hashlib
 import re
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -87,13 +88,23 @@ async def cut_after(request: Request, forward: Forward) -> None:
 
 
 async def stall(_: Request, __: Forward) -> None:
-    """Be silent for as long as anybody waits."""
-    await asyncio.Event().wait()
+    """Be silent for longer than anybody waits."""
+    await asyncio.sleep(3600)
 
 
 async def flip_sent(request: Request, forward: Forward) -> bytes:
     """Flip a bit of what is sent."""
     return await forward(Request(request.line, request.headers, _flip(request.body)))
+
+
+def without(header: str) -> Fault:
+    """Pass the request on without one of its headers, as a service does that does not know it."""
+
+    async def act(request: Request, forward: Forward) -> bytes:
+        kept = {name: value for name, value in request.headers.items() if name != header}
+        return await forward(Request(request.line, kept, request.body))
+
+    return act
 
 
 def truncate(kept: int) -> Fault:
@@ -117,13 +128,14 @@ def rewrite(pattern: str, text: str) -> Fault:
 
 
 @contextmanager
-def stand_before(upstream: str) -> Iterator[Proxy]:
-    """Run a proxy before the server at a URL."""
+def stand_before(upstream: str, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+    """Run a proxy before the server at a URL; with a certificate of its own if one is given."""
     proxy, loop = Proxy(), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = asyncio.run_coroutine_threadsafe(_listen(proxy, upstream), loop).result()
-    proxy.url = "http://{}:{}".format(*server.sockets[0].getsockname())
+    server = asyncio.run_coroutine_threadsafe(_listen(proxy, upstream, tls), loop).result()
+    host, port = server.sockets[0].getsockname()
+    proxy.url = f"{'https' if tls else 'http'}://{host}:{port}"
     try:
         yield proxy
     finally:
@@ -141,7 +153,7 @@ async def _end(server: asyncio.Server) -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-async def _listen(proxy: Proxy, upstream: str) -> asyncio.Server:
+async def _listen(proxy: Proxy, upstream: str, tls: ssl.SSLContext | None) -> asyncio.Server:
     address = urlsplit(upstream)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -152,7 +164,7 @@ async def _listen(proxy: Proxy, upstream: str) -> asyncio.Server:
             said = await (fault(request, forward) if fault else forward(request))
             writer.write(said or b"")
             await writer.drain()
-        writer.close()
+        await _close(writer)
 
     async def forward(request: Request) -> bytes:
         given = request.headers.get("x-amz-checksum-sha256")
@@ -165,10 +177,16 @@ async def _listen(proxy: Proxy, upstream: str) -> asyncio.Server:
         head += [f"{name}: {value}" for name, value in fields.items() if value]
         writer.write("\r\n".join([*head, "", ""]).encode() + request.body)
         said = await reader.read()
-        writer.close()
+        await _close(writer)
         return said
 
-    return await asyncio.start_server(serve, "127.0.0.1", 0)
+    return await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):  # the other side may have gone first
+        await writer.wait_closed()
 
 
 async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request:

@@ -31,6 +31,7 @@ _PASSING = frozenset(
         "XAmzContentSHA256Mismatch",
     }
 )
+_NO_LOCK = "ObjectLockConfigurationNotFoundError"
 _SILENT = (
     boto.ConnectionError,
     boto.HTTPClientError,
@@ -72,7 +73,7 @@ _REFUSALS: Mapping[str, tuple[str, str]] = {
         "The key that the bucket {bucket} encrypts with is disabled.",
         "Enable it in the key service.",
     ),
-    "ObjectLockConfigurationNotFoundError": (
+    _NO_LOCK: (
         "Object lock is not on for the bucket {bucket}.",
         "Turn it on for the bucket, or save the store without --lock-days.",
     ),
@@ -85,7 +86,13 @@ class Taken(Refused):
 
 def code_of(error: BaseException) -> str:
     """The code of a bucket's answer, or nothing when it did not answer."""
-    return str(error.response.get("Error", {}).get("Code")) if _answered(error) else ""
+    if not _answered(error):
+        return ""
+    told = error.response.get("Error", {})
+    code = str(told.get("Code"))
+    if code == "InvalidRequest" and "ObjectLock" in str(told.get("Message")).replace(" ", ""):
+        return _NO_LOCK  # Amazon S3 has a code for it and answers this
+    return code
 
 
 def is_missing(error: BaseException) -> bool:

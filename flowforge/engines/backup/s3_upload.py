@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 WORD = "flowforge-upload"
 """The metadata that holds the random word."""
 
-_MIB = 1 << 20
 _PLANNED_PARTS = 9_000
 _PARTS_A_DOUBLING = 100
 
@@ -40,7 +39,7 @@ def choose_part_bytes(number: int, expected_bytes: int, least: int) -> int:
         expected_bytes: How large the object is thought to become.
         least: No part but the last is smaller.
     """
-    planned = math.ceil(expected_bytes / _PLANNED_PARTS / _MIB) * _MIB
+    planned = math.ceil(expected_bytes / _PLANNED_PARTS)
     doublings = max(0, math.ceil((number - _PLANNED_PARTS) / _PARTS_A_DOUBLING))
     return int(max(least, planned) << doublings)
 
@@ -85,8 +84,10 @@ class S3Upload:
                 self._complete()
         except (Taken, Unavailable) as error:
             failure = error  # the answer may be lost, or be to a request sent twice
-        settle(self._link, self._key, self._word, size_bytes, failure)
+        found = settle(self._link, self._key, self._word, size_bytes, failure)
         self.committed = True
+        if self._lock and "ObjectLockRetainUntilDate" not in found:
+            self._hold()
 
     def close(self, reason: BaseException | None) -> None:
         """End the threads, and what was not committed.
@@ -165,6 +166,15 @@ class S3Upload:
     def _put_whole(self, content: bytes) -> None:
         put(self._link, self._key, content, self._word, self._held())
 
+    def _hold(self) -> None:
+        """Lock the object, where the service did not do so when the upload began."""
+        mode, until = self._lock["ObjectLockMode"], self._lock["ObjectLockRetainUntilDate"]
+        retention: Any = {"Mode": mode, "RetainUntilDate": until}
+        self._link.call(
+            "s3:PutObjectRetention",
+            lambda client: client.put_object_retention(**self._place(), Retention=retention),
+        )
+
     def _place(self) -> dict[str, Any]:
         return {"Bucket": self._link.address.bucket, "Key": self._key}
 
@@ -184,6 +194,7 @@ def put(link: Link, key: str, content: bytes, word: str, lock: Mapping[str, obje
             Bucket=link.address.bucket,
             Key=key,
             Body=content,
+            ChecksumAlgorithm="SHA256",
             ChecksumSHA256=_sha256(content),
             Metadata={WORD: word},
             IfNoneMatch="*",
@@ -195,7 +206,7 @@ def put(link: Link, key: str, content: bytes, word: str, lock: Mapping[str, obje
 
 def settle(
     link: Link, key: str, word: str, size_bytes: int, failure: FlowForgeError | None
-) -> None:
+) -> HeadObjectOutputTypeDef:
     """Ask the bucket what it holds after the last step, whatever was heard of that step.
 
     Raises:
@@ -205,8 +216,8 @@ def settle(
     """
     found = describe(link, key)
     ours = found is not None and found["Metadata"].get(WORD) == word
-    if ours and found is not None and found["ContentLength"] == size_bytes:
-        return
+    if found is not None and ours and found["ContentLength"] == size_bytes:
+        return found
     if failure is not None and not ours:
         if found is None:
             raise failure
