@@ -22,6 +22,7 @@ from flowforge.errors import FlowForgeError, Refused, Unavailable
 from flowforge.server import answers, environment, guard, shell
 from flowforge.server.block_types import register_block_types
 from flowforge.server.counting import count_jobs
+from flowforge.server.crashes import Explained
 from flowforge.server.metrics import Meters
 from flowforge.server.outages import Patient, keep_brief
 from flowforge.server.prober import Prober, open_database
@@ -57,7 +58,9 @@ async def open_platform(
     application = create_app(ephemeral=False, final=True)
     keep_brief()
     public = shell.guarded(
-        shell.Shell(Patient(application), own, prober, settings.public_api_url), meters, door
+        shell.Shell(Explained(Patient(application)), own, prober, settings.public_api_url),
+        meters,
+        door,
     )
     await _first_write(prober)
     async with _prefect_running(application):
