@@ -1,4 +1,4 @@
-"""`python -m bench [start|backup] [--markdown FILE]` measures side by side and prints ratios.
+"""`python -m bench [start|backup|memory] [--markdown FILE]` measures side by side and prints ratios.
 
 `BENCH_SIZE` says how large the generated database is: 1G by default, 10G if you have the time.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import backup, start
+from bench import backup, memory, start
 from bench.database import parse_size
 from flowforge.errors import FlowForgeError
 
@@ -20,7 +20,9 @@ from flowforge.errors import FlowForgeError
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("all", "start", "backup"), default="all")
+    parser.add_argument(
+        "what", nargs="?", choices=("all", "start", "backup", "memory"), default="all"
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
     options = parser.parse_args()
     try:
@@ -36,6 +38,9 @@ def main() -> int:
             for table in backup.measure(size_bytes):
                 tables.append(table)
                 table.show(console)
+        if options.what == "memory":
+            tables.append(memory.measure())
+            tables[-1].show(console)
     except FlowForgeError as error:
         print(error, file=sys.stderr)
         return error.exit_code
