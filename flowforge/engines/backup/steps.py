@@ -21,8 +21,21 @@ BACKUP = (
     "read-back",
     "proof",
 )
+MIRROR = ("mirror-data", "mirror-beside", "mirror-manifest")
 FORGET = ("decide", "manifest-delete", "data-delete")
-RESTORE = ("side-create", "load", "compare", "close-live", "swap")
+RESTORE = (
+    "side-create",
+    "pre",
+    "members",
+    "post",
+    "load",
+    "compare",
+    "settings",
+    "close-live",
+    "swap",
+)
+MASK = ("mask",)
+RESTORE_TABLES = ("side-create", "pre", "post", "move", "tables")
 
 
 def reached(step: str) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from flowforge.engines.backup import keys, sending
 from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.packing import add_member
+from flowforge.engines.backup.store import Store
 from flowforge.rules import names
-from flowforge.rules.backups import Manifest
+from flowforge.rules.backups import Manifest, StoredObject
 from flowforge.rules.proofs import Level, ProofMark
 from tests.rules.test_backups import manifest, table
 
@@ -61,3 +66,49 @@ def put(store: FolderStore, key: str, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
+
+
+def keep_copy(
+    store: Store, hours_ago: float, rows: Mapping[str, bytes] | None = None, **changes: Any
+) -> Manifest:
+    """Keep a small copy that is whole, sealed when the store seals: every byte of it is as said."""
+    name = names.copy_name(NOW - timedelta(hours=hours_ago))
+    identity = keys.new_key() if store.recipients else None
+    key, last = (
+        names.data_key("shop", "app", name, sealed=identity is not None),
+        f"-- end of {name}",
+    )
+    with store.upload(key) as upload, sending.send(upload, identity) as sender:
+        add_member(sender.assembly, "before-data", [b"CREATE TABLE t ();\n"])
+        for number, (table_name, text) in enumerate((rows or {"public.t": b"1\n2\n"}).items()):
+            pages = (number * 10, number * 10 + 10)
+            member_of = table_name.rstrip("+")  # a table cut in two is told by a plus
+            add_member(sender.assembly, "rows", [text], table=member_of, pages=pages)
+        add_member(sender.assembly, "trailer", [last.encode() + b"\n"])
+        sent = sender.finish()
+        upload.commit()
+    data = StoredObject(
+        key=key,
+        size_bytes=sent.size_bytes,
+        raw_bytes=sent.assembly.raw_bytes,
+        sha256=sent.sha256,
+        trailer=last,
+        members=tuple(sent.assembly.members),
+    )
+    if identity:
+        keys.keep_key(store, "shop", "app", name, identity)
+    facts: dict[str, Any] = {
+        "data": data,
+        "seal": sending.describe_seal(store, identity, sent),
+        "engine": "members",
+    }
+    made = a_manifest(hours_ago, **(facts | changes))
+    store.put_new(names.manifest_key("shop", "app", name), made.to_json())
+    return made
+
+
+def flip(path: Path, at: int) -> None:
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
