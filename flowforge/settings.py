@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     postgres_port: int | None = None
     """A fixed port is refused when taken; an unset one moves to the next free port."""
 
+    listeners: str = ""
+    """Descriptors, such as `3,4,5`, of sockets for API, UI and metrics that the server inherits and
+    serves in place of taking the ports; whoever keeps them open lets clients wait while the server
+    starts again (`FLOWFORGE_LISTENERS`)."""
+
     postgres_bin: str | None = None
     """Folders with PostgreSQL programs to use before any other, separated like `PATH`."""
 

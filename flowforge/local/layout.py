@@ -122,6 +122,7 @@ class Layout:
         return Part(
             name="server",
             command=(sys.executable, "-m", "flowforge.server"),
+            listens=tuple((self.settings.host, self.ports[n]) for n in ("api", "ui", "metrics")),
             environment=told | self._base(),
             directory=str(PROJECT_ROOT),
             log=str(self.folder.log("server")),
@@ -146,10 +147,9 @@ class Layout:
         return digest([part.to_json() for part in parts], warm, code_of("flowforge", "blocks"))
 
     def _worker(self, pool: str) -> Part:
-        command = (sys.executable, "-m", "prefect", "worker", "start", "--type", "process")
         return Part(
             name=_short("worker", pool),
-            command=(*command, "--pool", pool, "--name", f"local-{pool}"),
+            command=(sys.executable, "-m", "flowforge.local.worker", pool),
             environment=self._pool_environment(pool),
             directory=str(self.settings.home),
             log=str(self.folder.log(_short("worker", pool))),

@@ -20,6 +20,9 @@ class Part:
     """Its whole environment; nothing else is inherited."""
 
     directory: str = "/"
+    listens: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports the supervisor listens on for it and passes on to each of its processes."""
+
     log: str = os.devnull
     level: int = 0
     """Parts of a higher level are stopped first; those of one level together."""
@@ -46,9 +49,10 @@ class Part:
     def from_json(cls, fields: Mapping[str, object]) -> Part:
         """Read a part that was written by `to_json`."""
         values = dict(fields)
-        command = values.pop("command")
-        assert isinstance(command, list)
-        return cls(command=tuple(command), **values)  # type: ignore[arg-type]
+        command, listens = values.pop("command"), values.pop("listens")
+        assert isinstance(command, list) and isinstance(listens, list)
+        addresses = tuple((host, port) for host, port in listens)
+        return cls(command=tuple(command), listens=addresses, **values)  # type: ignore[arg-type]
 
     @property
     def signal(self) -> signal.Signals:

@@ -8,14 +8,11 @@ import urllib.error
 import urllib.request
 
 from flowforge.errors import Unavailable
-from flowforge.local.layout import POOLS
+from flowforge.rules import crashes
 
 _UNDER_WAY = ("RUNNING", "PENDING", "CANCELLING")
 _PAGE = 200
-_LOST = (
-    "Unavailable: the platform was stopped or killed while this run was under way. "
-    "Hint: Run it again; nothing it had not finished counts."
-)
+_DEMAND_SECONDS = 30.0
 # Loopback is never reached through a proxy.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -59,34 +56,40 @@ def is_ready(url: str) -> bool:
     return status == 200
 
 
-def settle_lost_runs(api_url: str) -> int:
-    """Mark as crashed what was under way when the platform ended; return how many.
+def settle_lost_runs(api_url: str, pool: str) -> int:
+    """Mark as crashed what was under way when the worker of a pool ended; return how many.
 
-    Local pools run on this machine only, so before their workers start nothing can be under way.
+    A local pool has one worker and runs on this machine only, and what a dead worker left is ended
+    before the next one starts. So before that nothing of the pool can be under way.
 
     Raises:
-        Unavailable: The server did not answer.
+        Unavailable: The server did not answer, or could not do it.
     """
     settled = 0
     question = {
         "flow_runs": {"state": {"type": {"any_": list(_UNDER_WAY)}}},
-        "work_pools": {"name": {"any_": list(POOLS)}},
+        "work_pools": {"name": {"any_": [pool]}},
         "limit": _PAGE,
     }
     while True:
-        status, lost = ask(f"{api_url}/flow_runs/filter", question, timeout_seconds=30)
-        if status != 200 or not isinstance(lost, list):
-            raise Unavailable(
-                f"The server answered {status} when asked for its runs.",
-                hint="Look at `flowforge logs server`.",
-            )
+        lost = _demand(f"{api_url}/flow_runs/filter", question)
+        assert isinstance(lost, list)
         for run in lost:
-            state = {"type": "CRASHED", "name": "Crashed", "message": _LOST}
+            state = {"type": "CRASHED", "name": "Crashed", "message": crashes.LOST}
             url = f"{api_url}/flow_runs/{run['id']}/set_state"
-            ask(url, {"state": state, "force": True}, timeout_seconds=30)
+            _demand(url, {"state": state, "force": True})
         settled += len(lost)
         if len(lost) < _PAGE:
             return settled
+
+
+def _demand(url: str, body: object) -> object:
+    status, answer = ask(url, body, timeout_seconds=_DEMAND_SECONDS)
+    if status not in (200, 201):
+        raise Unavailable(
+            f"The server answered {status} to {url}.", hint="Look at `flowforge logs server`."
+        )
+    return answer
 
 
 def _read(body: bytes) -> object:

@@ -119,8 +119,6 @@ class Setup:
         assert self.own is not None
         self.own.add(self.layout.server_part())
         self._wait("server", abort, _SERVER_SECONDS)
-        if lost := server_api.settle_lost_runs(self.layout.api_url):
-            self.progress.say(f"runs that had lost their process are marked crashed: {lost}")
         return self.layout.ui_url
 
     def _start_workers(self, abort: Abort) -> str:

@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flowforge.local import processes, published
+from flowforge.local import listeners, processes, published
+from flowforge.local.listeners import Listeners
 from flowforge.local.part import Part
 from flowforge.local.published import Seen
 
@@ -36,6 +37,7 @@ class Watched:
     def __init__(self, part: Part, mark: str) -> None:
         self.part = part
         self.mark = mark
+        self.listeners = Listeners(part.listens)
         self.process: subprocess.Popen[bytes] | None = None
         self.known: processes.Known | None = None
         self.due: float | None = 0.0
@@ -89,6 +91,7 @@ class Watched:
     def ask_to_end(self) -> None:
         """Ask its process to end."""
         self.due = None
+        self.listeners.close()
         if self.process is not None and self.process.poll() is None:
             known = self._signalled()
             if known is not None:
@@ -118,18 +121,25 @@ class Watched:
     def _start(self, now: float) -> str:
         log = os.open(self.part.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
+            passed = self.listeners.open()
             self.process = subprocess.Popen(
                 self.part.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.part.directory,
-                env={**self.part.environment, processes.MARK: self.mark},
+                env={
+                    **self.part.environment,
+                    **listeners.told(passed),
+                    processes.MARK: self.mark,
+                },
+                pass_fds=passed,
                 start_new_session=True,
                 # This process has one thread, so running Python between fork and exec is safe.
                 preexec_fn=_die_with_parent(signal.Signals[self.part.orphan_signal], os.getpid()),
             )
         except OSError as error:
+            os.write(log, f"{self.part.name} could not be started: {error}\n".encode())
             return self._count(now, f"could not be started: {error}")
         finally:
             os.close(log)
@@ -155,6 +165,7 @@ class Watched:
         self.crashes += 1
         if self.crashes > self.part.crashes_allowed:
             self.due = None
+            self.listeners.close()  # better refused at once than waiting for nobody
             self._become(published.FAILED)
             return f"{self.part.name} {what} for the {self.crashes}th time; given up"
         pause = min(_FIRST_PAUSE_SECONDS * 2 ** (self.crashes - 1), _LONGEST_PAUSE_SECONDS)

@@ -14,7 +14,10 @@ _DEFAULT_PORTS = {"api": 8080, "ui": 3000, "metrics": 9090}
 
 @dataclass(frozen=True)
 class Sockets:
-    """Bound, not yet listening: a client is refused until the server is ready for it."""
+    """Bound here and not yet listening: a client is refused until the server is ready for it.
+
+    Those inherited from a supervisor listen already: a client waits for the server.
+    """
 
     api: socket.socket
     ui: socket.socket
@@ -28,11 +31,14 @@ class Sockets:
 
 
 def bind(settings: Settings) -> Sockets:
-    """Take the three ports.
+    """Take the three ports, or the sockets that were inherited.
 
     Raises:
-        Refused: One is taken, or the host is not this machine's.
+        Refused: One is taken, or the host is not this machine's, or what was to be inherited is not
+            there.
     """
+    if settings.listeners:
+        return _inherit(settings.listeners)
     wanted = {
         "api": settings.api_port,
         "ui": settings.ui_port,
@@ -43,6 +49,19 @@ def bind(settings: Settings) -> Sockets:
         for name, port in wanted.items()
     }
     return Sockets(**taken)
+
+
+def _inherit(descriptors: str) -> Sockets:
+    try:
+        api, ui, metrics = (socket.socket(fileno=int(number)) for number in descriptors.split(","))
+    except (OSError, ValueError) as error:
+        raise Refused(
+            f"FLOWFORGE_LISTENERS={descriptors} does not name three sockets that were inherited.",
+            hint="Unset it; only who starts the server with sockets of its own sets it.",
+        ) from error
+    for inherited in (api, ui, metrics):
+        inherited.set_inheritable(False)
+    return Sockets(api, ui, metrics)
 
 
 def _take(host: str, port: int, name: str) -> socket.socket:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from flowforge.local import processes, published, session
 from flowforge.local.published import Seen
 from flowforge.settings import PROJECT_ROOT
+from tests.ports import free_port
 
 SLEEP = "import time; time.sleep(600)"
 # Leaves a child that has its own session, as a run of a worker has.
@@ -25,6 +27,16 @@ with open(os.environ["FOLDER"] + "/child", "w") as file:
 time.sleep(600)
 """
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+ANSWERING = """
+import os, socket, sys
+if os.path.exists(os.environ["FOLDER"] + "/broken"):
+    sys.exit(7)
+listener = socket.socket(fileno=int(os.environ["FLOWFORGE_LISTENERS"]))
+while True:
+    client, _ = listener.accept()
+    client.sendall(str(os.getpid()).encode())
+    client.close()
+"""
 LAST_WORDS = """
 import os, signal, time
 def leave(*_):
@@ -96,6 +108,57 @@ def test_what_a_part_forked_for_another_goes_on_without_it(stage: Any) -> None:
     _kill(_process(stage.running("one")).pid)
     stage.running("one", restarts=1)
     assert not _gone(child)
+
+
+def _ask(port: int) -> int:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        return int(client.recv(20))
+
+
+def test_who_connects_while_a_part_starts_again_waits_for_it(stage: Any) -> None:
+    port = free_port()
+    stage.session.add(stage.part("one", ANSWERING, listens=(("127.0.0.1", port),)))
+    first = _process(stage.running("one")).pid
+    assert _ask(port) == first
+    _kill(first)
+    second = _ask(port)
+    assert second == _process(stage.running("one", restarts=1)).pid != first
+
+
+def test_a_part_that_was_given_up_refuses_at_once_and_answers_when_asked_again(
+    stage: Any, eventually: Any
+) -> None:
+    port = free_port()
+    (stage.folder / "broken").touch()
+    part = stage.part("one", ANSWERING, listens=(("127.0.0.1", port),), crashes_allowed=0)
+    stage.session.add(part)
+    eventually(lambda: (seen := stage.seen("one")) and seen.status == published.FAILED)
+    with pytest.raises(ConnectionRefusedError):
+        _ask(port)
+    (stage.folder / "broken").unlink()
+    stage.session.process.send_signal(signal.SIGHUP)
+    assert _ask_again(port, eventually) == _process(stage.running("one")).pid
+
+
+def _ask_again(port: int, eventually: Any) -> int:
+    def look() -> int | None:
+        try:
+            return _ask(port)
+        except ConnectionRefusedError:
+            return None
+
+    found: int = eventually(look)
+    return found
+
+
+def test_a_port_that_is_taken_is_named_in_the_log_of_the_part(stage: Any, eventually: Any) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", port := free_port()))
+        holder.listen()
+        part = stage.part("one", ANSWERING, listens=(("127.0.0.1", port),), crashes_allowed=0)
+        stage.session.add(part)
+        eventually(lambda: (seen := stage.seen("one")) and seen.status == published.FAILED)
+    assert f"port {port} of 127.0.0.1" in Path(part.log).read_text()
 
 
 def test_killing_the_supervisor_leaves_no_process(stage: Any, eventually: Any) -> None:
