@@ -17,10 +17,13 @@ from flowforge.errors import Refused
 from flowforge.rules import names
 from flowforge.rules.backups import Level, Proof
 from flowforge.rules.comparison import Comparison
+from flowforge.rules.masks import Mask
 from flowforge.rules.values import Value
 
 _MAX_NAME_BYTES = 63
 _HASH_CHARACTERS = 12
+_SIDE_MARK = "flowforge: side database of restore "
+_ROOM_FACTOR = 1.2  # of the original's size: its rows again, and the log they are written through
 
 
 class TargetFacts(Value):
@@ -41,6 +44,15 @@ class TargetFacts(Value):
     missing_extensions: tuple[str, ...] = ()
     foreign_side_database: bool = Field(
         default=False, description="the side database's name is taken by one that is not ours"
+    )
+    foreign_kept_database: bool = Field(
+        default=False, description="the name the live one would be kept under is taken"
+    )
+    prepared_transactions: int = Field(
+        default=0, description="prepared in the live database, which cannot be renamed with them"
+    )
+    free_bytes: int | None = Field(
+        default=None, description="free on the server's disk, where that can be seen from here"
     )
 
 
@@ -63,8 +75,14 @@ class RestorePlan(Value):
     side_database: str
     kept_as: str | None = Field(description="the name the live database gets, if there is one")
     estimated_seconds: float | None = Field(description="what the last proof took, or unknown")
+    masks: tuple[Mask, ...] = ()
     obstacles: tuple[str, ...] = Field(description="what has to be changed first, as instructions")
     warnings: tuple[str, ...] = ()
+
+    @property
+    def needed_bytes(self) -> int:
+        """What must be free on the server's disk."""
+        return int(self.database_bytes * _ROOM_FACTOR)
 
     @property
     def digest(self) -> str:
@@ -79,9 +97,10 @@ class RestorePlan(Value):
                 self.target.system_identifier,
                 self.target.database,
                 str(self.target.database_oid),
+                *(mask.model_dump_json() for mask in self.masks),
             ]
         )
-        return hashlib.sha256(text.encode()).hexdigest()[:_HASH_CHARACTERS]
+        return short_hash(text)
 
     @property
     def restore_id(self) -> str:
@@ -104,20 +123,67 @@ def undone_database(target: str, oid: int) -> str:
     return _derived(target, f"__undone_{oid}")
 
 
-def mark(restore_id: str) -> str:
+def mark(restore_id: str, target: str) -> str:
     """The comment that says a side database is ours and may be dropped."""
-    return f"flowforge: side database of restore {restore_id}"
+    return f"{_SIDE_MARK}{restore_id} to {target}"
 
 
-def kept_mark(restore_id: str) -> str:
-    """The comment on the database that was live before a restore."""
-    return f"flowforge: kept from before restore {restore_id}"
+def is_side_of(comment: str | None, target: str) -> bool:
+    """Tell whether a comment says that a database is a side one of a restore to `target`.
+
+    Whichever restore it was: only one at a time goes to a database, so the others are dead.
+    """
+    text = comment or ""
+    return text.startswith(_SIDE_MARK) and text.endswith(f" to {target}")
+
+
+def short_hash(text: str) -> str:
+    """The hash of what a plan does, short enough to be read aloud."""
+    return hashlib.sha256(text.encode()).hexdigest()[:_HASH_CHARACTERS]
 
 
 def find_obstacles(
-    target: TargetFacts, *, source_major: int, copy_failed: bool, side: str
+    plan: RestorePlan, *, source_identifier: str, source_major: int, copy_failed: bool
 ) -> tuple[str, ...]:
     """What keeps a restore from being done, each as an instruction."""
+    target = plan.target
+    found = list(place_obstacles(target, source_major=source_major, copy_failed=copy_failed))
+    if target.database_oid is not None and not target.may_rename:
+        found.append(
+            f"The role does not own {target.database!r}: use its owner {target.database_owner}."
+        )
+    if target.prepared_transactions:
+        found.append(
+            f"{target.database!r} holds {target.prepared_transactions} prepared transactions: "
+            "COMMIT PREPARED or ROLLBACK PREPARED those that pg_prepared_xacts lists."
+        )
+    if target.free_bytes is not None and target.free_bytes < plan.needed_bytes:
+        found.append(
+            f"The disk of {target.server} has {target.free_bytes:,} bytes free, the restore needs "
+            f"{plan.needed_bytes:,}: free the difference."
+        )
+    for taken, name in (
+        (target.foreign_side_database, plan.side_database),
+        (target.foreign_kept_database, plan.kept_as),
+    ):
+        if taken:
+            found.append(f"A database {name!r} exists and is not FlowForge's: rename or drop it.")
+    is_source = (source_identifier, plan.source_database) == (
+        target.system_identifier,
+        target.database,
+    )
+    if plan.masks and is_source:
+        found.append(
+            "A masked copy would replace the very database it was taken from: "
+            "give the clone another name."
+        )
+    return tuple(found)
+
+
+def place_obstacles(
+    target: TargetFacts, *, source_major: int, copy_failed: bool
+) -> tuple[str, ...]:
+    """What keeps any part of a copy from being loaded on a server, each as an instruction."""
     found = []
     if copy_failed:
         found.append("The copy failed its last examination: choose another one.")
@@ -130,37 +196,36 @@ def find_obstacles(
         found.append(
             f"The role on {target.server} may not create databases: ALTER ROLE ... CREATEDB;"
         )
-    if target.database_oid is not None and not target.may_rename:
-        found.append(
-            f"The role does not own {target.database!r}: use its owner {target.database_owner}."
-        )
     if target.missing_roles:
         made = " ".join(f'CREATE ROLE "{role}" NOLOGIN;' for role in target.missing_roles)
         found.append(f"Roles are missing on {target.server}: {made}")
     if target.missing_extensions:
         wanted = ", ".join(target.missing_extensions)
         found.append(f"Extensions are not installed on {target.server}: install {wanted}.")
-    if target.foreign_side_database:
-        found.append(f"A database {side!r} exists and is not FlowForge's: rename or drop it.")
     return tuple(found)
 
 
-def check_plan(plan: RestorePlan, agreed: str | None) -> None:
+def check_plan(digest: str, obstacles: Sequence[str], agreed: str | None) -> None:
     """Make sure that what will be done is what somebody agreed to.
+
+    Args:
+        digest: The hash of the plan as it is now.
+        obstacles: What stands in its way.
+        agreed: The hash of the plan somebody read.
 
     Raises:
         Refused: No plan was agreed to, another one was, or something stands in the way.
     """
-    if plan.obstacles:
-        raise Refused("The restore cannot be done yet.", hint=" ".join(plan.obstacles))
+    if obstacles:
+        raise Refused("The restore cannot be done yet.", hint=" ".join(obstacles))
     if not agreed:
         raise Refused(
             "No plan was agreed to.",
             hint="Run it with action=plan, read the plan, and give its hash as plan_hash.",
         )
-    if agreed != plan.digest:
+    if agreed != digest:
         raise Refused(
-            f"The plan is {plan.digest} now, not {agreed}: the copy or the target has changed.",
+            f"The plan is {digest} now, not {agreed}: the copy or the target has changed.",
             hint="Plan again, read what changed, and agree to the new hash.",
         )
 

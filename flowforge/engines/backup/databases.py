@@ -75,10 +75,10 @@ def comment(session: psycopg.Connection[Any], database: str) -> str | None:
 
 
 def commented(session: psycopg.Connection[Any], text: str) -> str | None:
-    """The database that carries exactly this comment."""
+    """The database whose comment begins so."""
     row = session.execute(
         "SELECT datname FROM pg_catalog.pg_database"
-        " WHERE pg_catalog.shobj_description(oid, 'pg_database') = %s",
+        " WHERE starts_with(pg_catalog.shobj_description(oid, 'pg_database'), %s)",
         (text,),
     ).fetchone()
     return row[0] if row else None
@@ -197,11 +197,12 @@ def apply_settings(
 ) -> None:
     """Give a database the `ALTER DATABASE ... SET` values of the original."""
     for setting in settings:
-        name, _, value = setting.partition("=")
-        is_list = name in _LIST_SETTINGS and _LIST_VALUE.fullmatch(value)
-        shown: Composable = SQL(value) if is_list else Literal(value)
-        session.execute(
-            SQL("ALTER DATABASE {} SET {} TO {}").format(
-                Identifier(database), Identifier(*name.split(".")), shown
-            )
-        )
+        session.execute(SQL("ALTER DATABASE {} ").format(Identifier(database)) + assign(setting))
+
+
+def assign(setting: str) -> Composed:
+    """`SET name TO value` for a setting as the catalogue holds it, `name=value`."""
+    name, _, value = setting.partition("=")
+    is_list = name in _LIST_SETTINGS and _LIST_VALUE.fullmatch(value)
+    shown: Composable = SQL(value) if is_list else Literal(value)
+    return SQL("SET {} TO {}").format(Identifier(*name.split(".")), shown)

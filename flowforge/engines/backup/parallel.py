@@ -213,8 +213,5 @@ def _explained(error: BaseException, manifest: Manifest) -> BaseException:
         return error
     first = str(error).splitlines()[0]
     if isinstance(error, psycopg.OperationalError):
-        return Unavailable(
-            f"The server went away while {manifest.name} was loaded: {first[:300]}",
-            hint="Check that server's disk and memory, then run it again.",
-        )
+        return psql.unavailable(first, manifest)
     return psql.failed(first, manifest)

@@ -28,6 +28,7 @@ _MISSING = (
     (re.compile(r"unrecognized configuration parameter"), "a setting is unknown there"),
     (re.compile(r'role "([^"]+)" does not exist'), "a role does not exist there"),
 )  # fmt: skip
+_FULL = re.compile(r"No space left on device|could not extend file|Disk quota exceeded")
 _BULK_LOAD = {"synchronous_commit": "off", "statement_timeout": "0", "lock_timeout": "0"}
 
 
@@ -78,7 +79,7 @@ def run(
         status = process.wait()
         said = words.finish()
     if status != 0:
-        raise _explain(said, status, manifest, address)
+        raise _explain(said, status, manifest)
 
 
 def failed(said: str, manifest: Manifest) -> LoadFailed:
@@ -91,14 +92,23 @@ def failed(said: str, manifest: Manifest) -> LoadFailed:
     return failure
 
 
-def _explain(
-    said: str, status: int, manifest: Manifest, address: PostgresAddress
-) -> LoadFailed | Unavailable:
+def unavailable(said: str, manifest: Manifest) -> Unavailable:
+    """What the end of a session while a copy is loaded means; `said` is the server's word."""
+    if _FULL.search(said):
+        return Unavailable(
+            f"The server's disk filled while {manifest.name} was loaded: {said[:300]}",
+            hint="Free its disk: the restore's plan says how much it needs. Then run it again.",
+        )
+    return Unavailable(
+        f"The server went away while {manifest.name} was loaded: {said[:300]}",
+        hint="Check that server's disk and memory, then run it again.",
+    )
+
+
+def _explain(said: str, status: int, manifest: Manifest) -> LoadFailed | Unavailable:
     found = _ERROR.search(said)
     first = found[1] if found else f"psql ended with status {status}"
-    if status == 2 or status < 0 or "server closed the connection" in said:
-        return Unavailable(
-            f"{address.name} went away while {manifest.name} was loaded: {first[:300]}",
-            hint="Check that server's disk and memory, then run it again.",
-        )
+    ended = status == 2 or status < 0 or "server closed the connection" in said
+    if ended or _FULL.search(said):
+        return unavailable(first, manifest)
     return failed(first, manifest)

@@ -7,24 +7,25 @@ database of its own is made anew, a finished swap is recognised and nothing is d
 
 from __future__ import annotations
 
-import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
-from psycopg.sql import Composed
 
-from flowforge.engines.backup import databases, loading, proof, targets
+from flowforge.engines.backup import databases, handover, loading, masking, proof, sides, targets
+from flowforge.engines.backup.parallel import OnProgress
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store
 from flowforge.engines.postgres import connection, installations
 from flowforge.errors import Damaged, Refused
-from flowforge.rules import comparison, names, restores
+from flowforge.rules import comparison, kept, names, restores
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Copy, Manifest
-from flowforge.rules.restores import RestorePlan
+from flowforge.rules.masks import Mask, MaskedTable
+from flowforge.rules.restores import RestorePlan, TargetFacts
 
 _DONE = "flowforge: restored by restore {}"
 
@@ -44,6 +45,9 @@ class Restoration:
     seconds: float = 0.0
     """How long loading, comparing and swapping took."""
 
+    masked: tuple[MaskedTable, ...] = ()
+    """What was masked in it before anybody could see it."""
+
 
 def plan(
     store: Store,
@@ -52,6 +56,7 @@ def plan(
     address: PostgresAddress,
     database: str,
     *,
+    masks: Sequence[Mask] = (),
     estimated_seconds: float | None = None,
 ) -> RestorePlan:
     """Look at a copy and at the place it would go to; touch neither.
@@ -62,17 +67,16 @@ def plan(
         copy: Its catalogue entry.
         address: The server to restore to.
         database: The name the restored database shall have.
+        masks: What columns shall hold in place of what they held.
         estimated_seconds: How long a restore of it took last time.
+
+    Raises:
+        Refused: A mask names what the copy does not hold, or is no expression.
     """
     names.check_database_name(database)
+    masks = masking.check(manifest, masks)
     now = datetime.now(UTC)
-    side = restores.side_database(database, manifest.name)
-    with (
-        connection.explained(address, database),
-        databases.maintenance_session(address, (database,)) as session,
-    ):
-        target, warnings = targets.look(session, address, database, manifest)
-    oid = target.database_oid
+    target, kept_as, warnings = _look(address, database, manifest)
     made = RestorePlan(
         copy_name=manifest.name,
         source_server=manifest.server.name,
@@ -85,27 +89,39 @@ def plan(
         loses_seconds=(now - manifest.snapshot_at).total_seconds(),
         database_bytes=manifest.database.size_bytes,
         target=target,
-        side_database=side,
-        kept_as=None if oid is None else restores.kept_database(database, manifest.name, oid),
+        side_database=restores.side_database(database, manifest.name),
+        kept_as=kept_as,
         estimated_seconds=estimated_seconds,
+        masks=masks,
         obstacles=(),
         warnings=(*warnings, *_copy_warnings(copy)),
     )
-    return _with_obstacles(address, made, manifest, copy)
-
-
-def _with_obstacles(
-    address: PostgresAddress, made: RestorePlan, manifest: Manifest, copy: Copy
-) -> RestorePlan:
-    taken = _is_foreign(address, made)
-    target = made.target.model_copy(update={"foreign_side_database": taken})
     obstacles = restores.find_obstacles(
-        target,
+        made,
+        source_identifier=manifest.server.system_identifier,
         source_major=manifest.server.major,
         copy_failed=copy.failed,
-        side=made.side_database,
     )
-    return made.model_copy(update={"target": target, "obstacles": obstacles})
+    return made.model_copy(update={"obstacles": obstacles})
+
+
+def _look(
+    address: PostgresAddress, database: str, manifest: Manifest
+) -> tuple[TargetFacts, str | None, list[str]]:
+    """The place a copy would go to, the name the live database would get, and what to mind."""
+    side = restores.side_database(database, manifest.name)
+    with (
+        connection.explained(address, database),
+        databases.maintenance_session(address, (database,)) as session,
+    ):
+        target, warnings = targets.look(session, address, database, manifest)
+        oid = target.database_oid
+        kept_as = None if oid is None else restores.kept_database(database, manifest.name, oid)
+        taken = {
+            "foreign_side_database": sides.is_foreign(session, address, side, database),
+            "foreign_kept_database": bool(kept_as) and databases.exists(session, kept_as or ""),
+        }
+    return target.model_copy(update=taken), kept_as, warnings
 
 
 def apply(
@@ -114,6 +130,8 @@ def apply(
     address: PostgresAddress,
     made: RestorePlan,
     agreed: str | None,
+    *,
+    on_progress: OnProgress = lambda *_: None,
 ) -> Restoration:
     """Do what was planned and agreed to.
 
@@ -123,6 +141,7 @@ def apply(
         address: The server to restore to.
         made: The plan as it is now.
         agreed: The hash of the plan somebody read.
+        on_progress: Told the stored bytes done, those in all, and the table just loaded.
 
     Raises:
         Busy: Another restore to this database is running.
@@ -138,19 +157,22 @@ def apply(
         databases.lock_target(session, database)
         if agreed and (done := _already_done(session, made, agreed)):
             return done
-        restores.check_plan(made, agreed)
-        try:
-            _make_side(session, made, manifest)
-            reached("side-create")
-            compared = _fill_side(store, manifest, address, made)
+        restores.check_plan(made.digest, made.obstacles, agreed)
+        with sides.side_database(
+            session,
+            address,
+            made.side_database,
+            target=database,
+            restore_id=made.restore_id,
+            facts=manifest.database,
+            major=made.target.major,
+        ):
+            compared, masked = _fill_side(store, manifest, address, made, on_progress)
             databases.apply_settings(session, made.side_database, manifest.database.settings)
-        except BaseException:
-            with contextlib.suppress(psycopg.OperationalError):  # gone; the next run drops it
-                databases.drop(session, made.side_database)
-            raise
-        _take_place(session, made)
+            reached("settings")
+            _take_place(session, made)
     seconds = round(time.monotonic() - clock, 3)
-    return Restoration(made.restore_id, database, made.kept_as, compared, seconds)
+    return Restoration(made.restore_id, database, made.kept_as, compared, seconds, masked)
 
 
 def undo(address: PostgresAddress, database: str, restore_id: str) -> Restoration:
@@ -164,8 +186,8 @@ def undo(address: PostgresAddress, database: str, restore_id: str) -> Restoratio
         databases.maintenance_session(address, (database,)) as session,
     ):
         databases.lock_target(session, database)
-        kept = databases.commented(session, restores.kept_mark(restore_id))
-        if kept is None:
+        before = databases.commented(session, kept.kept_mark(restore_id))
+        if before is None:
             raise Refused(
                 f"{address.name} keeps no database from before restore {restore_id}.",
                 hint="The restore's report names it; it may have been undone or dropped already.",
@@ -173,11 +195,9 @@ def undo(address: PostgresAddress, database: str, restore_id: str) -> Restoratio
         aside = restores.undone_database(database, databases.number(session, database))
         swapped = [
             databases.rename(database, aside),
-            databases.rename(kept, database),
+            databases.rename(before, database),
             databases.set_comment(database, databases.comment(session, database)),
-            databases.set_comment(
-                aside, f"flowforge: set aside when restore {restore_id} was undone"
-            ),
+            databases.set_comment(aside, kept.undone_mark(restore_id, datetime.now(UTC))),
             databases.allow_connections(aside),
         ]
         databases.swap(session, database, swapped)
@@ -190,51 +210,27 @@ def _copy_warnings(copy: Copy) -> list[str]:
     return []
 
 
-def _is_foreign(address: PostgresAddress, made: RestorePlan) -> bool:
-    """Tell whether a database of the side database's name exists that is not ours to drop.
-
-    Ours carry a mark. One without a mark is ours too when it is empty: its maker was killed between
-    creating and marking it.
-    """
-    with databases.maintenance_session(address, (made.target.database,)) as session:
-        if not databases.exists(session, made.side_database):
-            return False
-        if databases.comment(session, made.side_database) == restores.mark(made.restore_id):
-            return False
-    return not databases.is_empty(address, made.side_database)
-
-
 def _already_done(
     session: psycopg.Connection[Any], made: RestorePlan, agreed: str
 ) -> Restoration | None:
     restore_id = f"{made.copy_name.removeprefix('backup-')}-{agreed}"
-    kept = databases.commented(session, restores.kept_mark(restore_id))
-    if kept is None and databases.commented(session, _DONE.format(restore_id)) is None:
+    before = databases.commented(session, kept.kept_mark(restore_id))
+    if before is None and databases.commented(session, _DONE.format(restore_id)) is None:
         return None
-    return Restoration(restore_id, made.target.database, kept, None)
-
-
-def _make_side(session: psycopg.Connection[Any], made: RestorePlan, manifest: Manifest) -> None:
-    databases.drop(session, made.side_database)
-    loading.create_database(
-        session,
-        made.side_database,
-        manifest.database,
-        major=made.target.major,
-        owner=made.target.database_owner,
-    )
-    session.execute(databases.set_comment(made.side_database, restores.mark(made.restore_id)))
+    return Restoration(restore_id, made.target.database, before, None)
 
 
 def _fill_side(
-    store: Store, manifest: Manifest, address: PostgresAddress, made: RestorePlan
-) -> comparison.Comparison:
-    tools = installations.for_server(made.target.major)
-    loading.load(store, manifest, tools, address, made.side_database)
+    store: Store,
+    manifest: Manifest,
+    address: PostgresAddress,
+    made: RestorePlan,
+    on_progress: OnProgress,
+) -> tuple[comparison.Comparison, tuple[MaskedTable, ...]]:
+    tools, side = installations.for_server(made.target.major), made.side_database
+    loading.load(store, manifest, tools, address, side, on_progress=on_progress)
     reached("load")
-    with connection.connect(address, made.side_database) as session:
-        session.execute("ANALYZE")
-    compared, named = proof.compare_restored(store, manifest, tools, address, made.side_database)
+    compared, named = proof.compare_restored(store, manifest, tools, address, side)
     if compared.differences:
         raise Damaged(
             f"The restored copy is not what was dumped: {compared.differences[0]}.",
@@ -242,22 +238,26 @@ def _fill_side(
             differences=[*named, *compared.differences],
         )
     reached("compare")
-    return compared
+    masked = masking.apply(address, side, made.masks) if made.masks else ()
+    with connection.connect(address, side) as session:
+        session.execute("ANALYZE")
+    return compared, masked
 
 
 def _take_place(session: psycopg.Connection[Any], made: RestorePlan) -> None:
-    database, kept_as = made.target.database, made.kept_as
-    statements: list[Composed] = []
+    database, kept_as, side = made.target.database, made.kept_as, made.side_database
+    statements = handover.open_new(side)
     after: str | None = _DONE.format(made.restore_id)
     if kept_as is not None:
         after = databases.comment(session, database)
-        statements += [
+        statements = [
+            *handover.take_over(session, database, side),
             databases.rename(database, kept_as),
-            databases.set_comment(kept_as, restores.kept_mark(made.restore_id)),
+            databases.set_comment(kept_as, kept.kept_mark(made.restore_id, datetime.now(UTC))),
             databases.allow_connections(kept_as),
         ]
     statements += [
-        databases.rename(made.side_database, database),
+        databases.rename(side, database),
         databases.set_comment(database, after),
     ]
     databases.swap(session, database if kept_as else None, statements)

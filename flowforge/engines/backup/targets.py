@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 
-from flowforge.engines.backup import loading
+from flowforge.engines.backup import disks, loading
 from flowforge.engines.backup.survey import read_server
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Manifest
@@ -15,7 +16,10 @@ from flowforge.rules.restores import TargetFacts
 _TARGET = """
 SELECT d.oid::bigint, pg_get_userbyid(d.datdba), d.datallowconn,
        pg_has_role(d.datdba, 'USAGE'),
-       (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
+       (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid),
+       (SELECT count(*) FROM pg_catalog.pg_prepared_xacts p WHERE p.database = d.datname),
+       (SELECT count(*) FROM pg_catalog.pg_subscription s WHERE s.subdbid = d.oid),
+       (SELECT count(*) FROM pg_catalog.pg_replication_slots r WHERE r.database = d.datname)
   FROM pg_catalog.pg_database d WHERE d.datname = %s
 """
 _MAY_CREATE = "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
@@ -37,27 +41,39 @@ def look(
     may_create = session.execute(_MAY_CREATE).fetchone()
     available = session.execute("SELECT name FROM pg_catalog.pg_available_extensions").fetchall()
     have = {name for (name,) in available}
+    free = disks.free_bytes(session, address, server.system_identifier)
+    facts = TargetFacts(
+        server=address.name,
+        system_identifier=server.system_identifier,
+        major=server.major,
+        database=database,
+        database_oid=live[0] if live else None,
+        database_owner=live[1] if live else None,
+        sessions=live[4] if live else 0,
+        prepared_transactions=live[5] if live else 0,
+        may_create=bool(may_create and may_create[0]),
+        may_rename=bool(live[3]) if live else True,
+        missing_roles=tuple(
+            r for r in manifest.roles_needed if not loading.role_exists(session, r)
+        ),
+        missing_extensions=tuple(e for e in manifest.extensions if e not in have),
+        free_bytes=free,
+    )
+    return facts, _warnings(database, live, free)
+
+
+def _warnings(database: str, live: Sequence[Any] | None, free: int | None) -> list[str]:
     warnings = []
+    if free is None:
+        warnings.append("the free disk of the server cannot be seen from here: look yourself")
     if live and not live[2]:
         warnings.append(
             f"{database!r} lets nobody in: a restore was killed there. Apply the plan again to "
             f'finish it, or open it with ALTER DATABASE "{database}" ALLOW_CONNECTIONS true;'
         )
-    return (
-        TargetFacts(
-            server=address.name,
-            system_identifier=server.system_identifier,
-            major=server.major,
-            database=database,
-            database_oid=live[0] if live else None,
-            database_owner=live[1] if live else None,
-            sessions=live[4] if live else 0,
-            may_create=bool(may_create and may_create[0]),
-            may_rename=bool(live[3]) if live else True,
-            missing_roles=tuple(
-                r for r in manifest.roles_needed if not loading.role_exists(session, r)
-            ),
-            missing_extensions=tuple(e for e in manifest.extensions if e not in have),
-        ),
-        warnings,
-    )
+    if live and (live[6] or live[7]):
+        warnings.append(
+            f"{live[6]} subscriptions and {live[7]} replication slots belong to the live database "
+            "and stay with it under its new name: make them anew for the restored one"
+        )
+    return warnings

@@ -1,0 +1,339 @@
+"""What a restore meets in the wild: full disks, busy databases, other people's, changed copies."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from flowforge.engines.backup import catalogue, databases, dump, keeping, restore
+from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.postgres import connection, identity
+from flowforge.errors import Damaged, FlowForgeError, Refused, Unavailable
+from flowforge.rules.addresses import PostgresAddress
+from flowforge.rules.backups import Manifest
+from flowforge.rules.restores import RestorePlan
+
+Database = Callable[..., PostgresAddress]
+SOURCE = """
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t SELECT g, 'v' || g FROM generate_series(1, 1000) g;
+"""
+
+
+@pytest.fixture
+def source(database: Database) -> PostgresAddress:
+    return database(SOURCE)
+
+
+@pytest.fixture
+def manifest(source: PostgresAddress, store: FolderStore) -> Manifest:
+    return dump.take_copy(source, "app", store)
+
+
+def plan(
+    store: FolderStore, manifest: Manifest, address: PostgresAddress, to: str = "app"
+) -> RestorePlan:
+    (copy,) = catalogue.list_copies(store, "shop", "app")
+    return restore.plan(store, manifest, copy, address, to)
+
+
+def do(
+    store: FolderStore, manifest: Manifest, address: PostgresAddress, to: str = "app"
+) -> restore.Restoration:
+    made = plan(store, manifest, address, to)
+    return restore.apply(store, manifest, address, made, made.digest)
+
+
+def run(address: PostgresAddress, database: str, *statements: str) -> object:
+    """The first value of the last statement, or `None`."""
+    found = None
+    with connection.connect(address, database) as session:
+        for statement in statements:
+            cursor = session.execute(statement.encode())
+            found = cursor.fetchone() if cursor.description else None
+    return found[0] if found else None
+
+
+def names(address: PostgresAddress) -> set[str]:
+    with connection.connect(address, "postgres") as session:
+        rows = session.execute("SELECT datname FROM pg_database WHERE datname LIKE 'app%'")
+        return {name for (name,) in rows.fetchall()}
+
+
+def is_as_before(address: PostgresAddress) -> None:
+    assert names(address) == {"app"}
+    assert run(address, "app", "SELECT count(*) FROM public.t") == 1000
+
+
+@pytest.fixture
+def small_tablespace(source: PostgresAddress, tmp_path: Path) -> Iterator[str]:
+    """A tablespace of 1 MB, in which new tables are made."""
+    if os.geteuid() != 0:
+        pytest.skip("a full disk is a small tmpfs, which only root can mount: run as root")
+    folder = Path(source.host) / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=True)
+    who = identity.choose_identity()
+    if who.owner is not None:
+        os.chown(folder, who.owner, -1)
+    run(
+        source,
+        "postgres",
+        f"CREATE TABLESPACE small LOCATION '{folder}'",
+        "ALTER ROLE postgres SET default_tablespace = small",
+    )
+    yield "small"
+    run(
+        source,
+        "postgres",
+        "ALTER ROLE postgres RESET default_tablespace",
+        "DROP TABLESPACE small",
+    )
+    subprocess.run(["umount", str(folder)], check=True)
+    folder.rmdir()
+
+
+def test_a_disk_that_fills_during_a_restore_leaves_the_live_database_alone_and_nothing_beside_it(
+    source: PostgresAddress, store: FolderStore, small_tablespace: str
+) -> None:
+    run(
+        source,
+        "app",
+        "CREATE TABLE public.big TABLESPACE pg_default AS"
+        " SELECT g, md5(g::text) AS v FROM generate_series(1, 60000) g",
+    )
+    manifest = dump.take_copy(source, "app", store)
+    with pytest.raises(FlowForgeError, match="space") as told:
+        do(store, manifest, source)
+    assert "disk" in told.value.hint
+    is_as_before(source)
+
+
+def test_a_gzip_member_added_to_a_copy_is_refused_before_a_server_sees_it(
+    source: PostgresAddress, manifest: Manifest, store: FolderStore
+) -> None:
+    (path,) = store.folder.rglob("backup-*.sql.gz")
+    path.write_bytes(path.read_bytes() + gzip.compress(b"CREATE ROLE intruder SUPERUSER;\n"))
+    with pytest.raises(Damaged, match="the store holds"):
+        do(store, manifest, source)
+    is_as_before(source)
+    assert run(source, "postgres", "SELECT 1 FROM pg_roles WHERE rolname = 'intruder'") is None
+
+
+@pytest.mark.parametrize("engine", ["members", "pg_dump"])
+def test_text_put_in_the_place_of_other_text_is_refused_before_a_server_sees_it(
+    source: PostgresAddress, store: FolderStore, engine: dump.Engine
+) -> None:
+    manifest = dump.take_copy(source, "app", store, engine=engine)
+    (path,) = store.folder.rglob("backup-*.sql.gz")
+    held = path.read_bytes()
+    evil = gzip.compress(b"CREATE ROLE intruder SUPERUSER;\n")
+    path.write_bytes(evil + held[len(evil) :])
+    with pytest.raises(Damaged):
+        do(store, manifest, source)
+    is_as_before(source)
+    assert run(source, "postgres", "SELECT 1 FROM pg_roles WHERE rolname = 'intruder'") is None
+
+
+def test_a_restored_database_that_is_not_what_was_dumped_never_takes_the_live_one_s_place(
+    source: PostgresAddress, manifest: Manifest, store: FolderStore
+) -> None:
+    other = tuple(table.model_copy(update={"digest": "0" * 32}) for table in manifest.tables)
+    with pytest.raises(Damaged, match=r"table public\.t: as many rows, other content"):
+        do(store, manifest.model_copy(update={"tables": other}), source)
+    is_as_before(source)
+
+
+def test_a_locale_the_server_has_not_is_refused_and_leaves_nothing(
+    source: PostgresAddress, manifest: Manifest, store: FolderStore
+) -> None:
+    elsewhere = manifest.database.model_copy(update={"collate": "xx_XX", "ctype": "xx_XX"})
+    with pytest.raises(Refused, match="no locale 'xx_XX'"):
+        do(store, manifest.model_copy(update={"database": elsewhere}), source)
+    is_as_before(source)
+
+
+def test_bytes_that_are_no_text_are_restored_as_they_were(
+    database: Database, store: FolderStore
+) -> None:
+    source = database(
+        "CREATE TABLE t (v text)",
+        options="ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'",
+    )
+    with connection.connect(source) as session:
+        session.execute("SET client_encoding TO 'SQL_ASCII'")
+        session.execute(b"INSERT INTO public.t VALUES (E'\\xff\\xfe odd')")
+    manifest = dump.take_copy(source, "app", store)
+    do(store, manifest, source, "app again")
+    assert run(source, "app again", "SELECT encode(v::bytea, 'hex') FROM public.t") == (
+        "fffe206f6464"
+    )
+
+
+def test_a_session_that_keeps_coming_back_does_not_keep_a_restore_from_its_place(
+    source: PostgresAddress, manifest: Manifest, store: FolderStore
+) -> None:
+    stop, entered = threading.Event(), []
+
+    def keep_coming() -> None:
+        while not stop.is_set():
+            try:
+                entered.append(run(source, "app", "SELECT pg_sleep(0.05)::text"))
+            except Exception:  # noqa: BLE001  being thrown out is what it is here for
+                continue
+
+    application = threading.Thread(target=keep_coming)
+    application.start()
+    try:
+        done = do(store, manifest, source)
+    finally:
+        stop.set()
+        application.join()
+    assert entered
+    assert names(source) == {"app", done.kept_as}
+    assert run(source, "app", "SELECT count(*) FROM public.t") == 1000
+
+
+def test_a_session_that_may_not_be_ended_leaves_names_and_doors_as_they_were(
+    source: PostgresAddress, manifest: Manifest, store: FolderStore
+) -> None:
+    run(
+        source,
+        "postgres",
+        "DROP ROLE IF EXISTS keeper",
+        "CREATE ROLE keeper LOGIN CREATEDB",
+        "ALTER DATABASE app OWNER TO keeper",
+        "GRANT ALL ON DATABASE postgres TO keeper",
+    )
+    keeper = source.model_copy(update={"user": "keeper"})
+    manifest = manifest.model_copy(update={"roles_needed": ()})
+    try:
+        with (
+            connection.connect(source, "app"),  # a superuser's
+            pytest.raises((Refused, Damaged)) as told,
+        ):
+            do(store, manifest, keeper)
+        assert told.value.hint
+        is_as_before(source)
+    finally:
+        run(
+            source,
+            "postgres",
+            "ALTER DATABASE app OWNER TO postgres",
+            "REVOKE ALL ON DATABASE postgres FROM keeper",
+            "DROP ROLE keeper",
+        )
+
+
+def test_a_database_that_stays_busy_is_given_back_after_a_few_tries(
+    source: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(source, "postgres", "DROP DATABASE IF EXISTS app_side", "CREATE DATABASE app_side")
+    monkeypatch.setattr(databases, "CLOSE_TRIES", 2)
+    with (
+        connection.connect(source, "postgres") as session,
+        connection.connect(source, "app_side"),  # somebody is in the one that shall be renamed
+        pytest.raises(Unavailable, match="kept 'app' busy"),
+    ):
+        databases.swap(
+            session,
+            "app",
+            [databases.rename("app", "app_old"), databases.rename("app_side", "app")],
+        )
+    assert names(source) == {"app", "app_side"}
+    assert run(source, "app", "SELECT count(*) FROM public.t") == 1000
+
+
+def test_whoever_took_the_name_the_live_one_would_be_kept_under_is_never_dropped(
+    source: PostgresAddress, manifest: Manifest, store: FolderStore
+) -> None:
+    kept_as = plan(store, manifest, source).kept_as
+    run(source, "postgres", f'CREATE DATABASE "{kept_as}"')
+    with pytest.raises(Refused, match=f"{kept_as}.*is not FlowForge's"):
+        do(store, manifest, source)
+    assert names(source) == {"app", kept_as}
+
+
+def test_what_a_killed_restore_left_is_dropped_by_the_next_one_whatever_copy_that_is_of(
+    source: PostgresAddress, manifest: Manifest, store: FolderStore
+) -> None:
+    run(
+        source,
+        "postgres",
+        "CREATE DATABASE app__restore_20200101000000",
+        "COMMENT ON DATABASE app__restore_20200101000000"
+        " IS 'flowforge: side database of restore 20200101-000000-0123456789ab to app'",
+        "CREATE DATABASE app__restore_20200102000000",
+    )
+    done = do(store, manifest, source)
+    assert names(source) == {"app", done.kept_as, "app__restore_20200102000000"}
+
+
+def test_too_little_room_on_the_server_is_an_obstacle_and_is_known_before(
+    source: PostgresAddress, manifest: Manifest, store: FolderStore
+) -> None:
+    assert plan(store, manifest, source).target.free_bytes
+    huge = manifest.database.model_copy(update={"size_bytes": 1 << 60})
+    made = plan(store, manifest.model_copy(update={"database": huge}), source)
+    assert any("bytes free, the restore needs" in obstacle for obstacle in made.obstacles)
+
+
+def test_the_restored_database_has_the_rights_and_limits_of_the_one_it_replaces(
+    source: PostgresAddress, manifest: Manifest, store: FolderStore
+) -> None:
+    run(
+        source,
+        "postgres",
+        "DROP ROLE IF EXISTS clerk",
+        "DROP ROLE IF EXISTS boss",
+        "CREATE ROLE clerk",
+        "CREATE ROLE boss",
+        "ALTER DATABASE app OWNER TO boss",
+        "REVOKE ALL ON DATABASE app FROM PUBLIC",
+        "GRANT CONNECT ON DATABASE app TO clerk WITH GRANT OPTION",
+        "ALTER DATABASE app CONNECTION LIMIT 7",
+        "ALTER ROLE clerk IN DATABASE app SET work_mem TO '9MB'",
+    )
+    asked = (
+        "SELECT concat_ws(' ', pg_get_userbyid(datdba), array_to_string(datacl, ' '), datconnlimit,"
+        " (SELECT string_agg(array_to_string(setconfig, ' '), ' ') FROM pg_db_role_setting"
+        "   WHERE setdatabase = d.oid AND setrole <> 0))"
+        " FROM pg_database d WHERE datname = 'app'"
+    )
+    before = run(source, "postgres", asked)
+    done = do(store, manifest, source)
+    assert run(source, "postgres", asked) == before
+    run(
+        source,
+        "postgres",
+        "DROP DATABASE app WITH (FORCE)",
+        f'DROP DATABASE "{done.kept_as}" WITH (FORCE)',
+        "DROP ROLE clerk",
+        "DROP ROLE boss",
+    )
+
+
+def test_a_kept_database_goes_only_by_name_and_number_and_only_after_a_week(
+    source: PostgresAddress, manifest: Manifest, store: FolderStore
+) -> None:
+    done = do(store, manifest, source)
+    (kept,) = keeping.list_kept(source)
+    assert (kept.name, kept.restore_id) == (done.kept_as, done.restore_id)
+    assert kept.size_bytes > 0
+    with pytest.raises(Refused, match="has been kept since"):
+        keeping.drop_kept(source, [(kept.name, kept.oid)])
+    for name, oid in (("app", kept.oid), (kept.name, kept.oid + 1)):
+        with pytest.raises(Refused, match="is kept from before a restore"):
+            keeping.drop_kept(source, [(name, oid)], older_than=timedelta(0))
+    assert names(source) == {"app", kept.name}
+    keeping.drop_kept(source, [(kept.name, kept.oid)], older_than=timedelta(0))
+    assert names(source) == {"app"}
+    with pytest.raises(Refused, match="keeps no database"):
+        restore.undo(source, "app", done.restore_id)
