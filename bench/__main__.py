@@ -1,4 +1,4 @@
-"""`python -m bench [start|backup|memory] [--markdown FILE]` measures side by side and prints ratios.
+"""`python -m bench [start|backup|memory] [--markdown FILE]` measures side by side, as ratios.
 
 `BENCH_SIZE` says how large the generated database is: 1G by default, 10G if you have the time.
 """
