@@ -14,7 +14,8 @@ from prefect.states import Completed
 
 from flowforge.errors import Refused
 from flowforge.rules import reports, restores
-from tasks import ledger, postgres, report, storage
+from flowforge.rules.masks import Mask
+from tasks import approval, ledger, postgres, report, storage
 
 
 @flow(timeout_seconds=12 * 3600)
@@ -27,6 +28,8 @@ def restore_postgres(
     target_server: str | None = None,
     target_database: str | None = None,
     store: str = "backups",
+    masks: tuple[Mask, ...] = (),
+    ask_before_swap: bool = False,
 ) -> State | restores.RestorePlan:
     """Restore a copy of a database, beside the live one or in its place.
 
@@ -40,6 +43,9 @@ def restore_postgres(
         target_server: Registered server to restore to; empty means the one it came from.
         target_database: Name it shall have there; empty means its own. The live one is replaced.
         store: Name of the registered store that keeps the copy.
+        masks: Columns that shall hold something else before anybody sees the restored database.
+        ask_before_swap: Whether the run waits for a person to agree before it replaces a live
+            database; no hash need be given then.
 
     Raises:
         Refused: The plan changed, was not agreed to, or something stands in the way.
@@ -58,12 +64,16 @@ def restore_postgres(
         chosen = storage.choose_copy(copies, copy, server=server, database=database)
         manifest = storage.load_manifest(chosen)
         estimate = restores.estimate(storage.load_proofs(chosen))
-        plan = postgres.plan_restore(chosen, manifest, to_server, to_database, estimate)
+        plan = postgres.plan_restore(chosen, manifest, to_server, to_database, estimate, masks)
         record.done(restores.intent(plan), plan=plan, plan_hash=plan.digest)
         if action == "plan":
             report.publish(subject, reports.plan_report(plan), record.evidence)
             return plan
 
+        if ask_before_swap and plan.kept_as:
+            agreed = approval.ask(reports.plan_report(plan), plan.digest, key="replace-live")
+            plan_hash = agreed.plan_hash
+            record.done(f"{agreed.approver} agreed to {agreed.plan_hash}", agreed=agreed)
         done = postgres.apply_restore(plan, manifest, plan_hash)
         record.done(
             restores.evidence(plan, done.compared, done.kept_as),

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from prefect import get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import Pause
 from pydantic import JsonValue, TypeAdapter
 from pydantic_core import to_jsonable_python
 from sqlalchemy import Engine
@@ -61,6 +62,10 @@ def recording(operation: str) -> Iterator[Recorder]:
         yield recorder
     except Busy as busy:
         recorder.outcome, recorder.evidence = "skipped", busy.message
+    except Pause:
+        recorder.outcome = "waiting"
+        recorder.evidence += "; waits for a person to agree"
+        raise
     except FlowForgeError as error:
         recorder.outcome = _outcome(error)
         recorder.evidence = f"{error.message} Hint: {error.hint}"

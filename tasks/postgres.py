@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Sequence
 
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -15,6 +16,7 @@ from flowforge.engines.backup.progress import Progress
 from flowforge.engines.backup.store import open_store
 from flowforge.rules import names
 from flowforge.rules.backups import Copy, Manifest, Proof, RunFacts
+from flowforge.rules.masks import Mask
 from flowforge.rules.proving import ProofPolicy
 from flowforge.rules.restores import RestorePlan
 from tasks import retrying
@@ -86,13 +88,24 @@ def prove_within(manifest: Manifest, store: str, policy: ProofPolicy) -> Proof |
     retry_condition_fn=retrying.only_unavailable,
 )
 def plan_restore(
-    copy: Copy, manifest: Manifest, server: str, database: str, estimated_seconds: float | None
+    copy: Copy,
+    manifest: Manifest,
+    server: str,
+    database: str,
+    estimated_seconds: float | None,
+    masks: Sequence[Mask] = (),
 ) -> RestorePlan:
     """Look at the copy and at the place it would go to; touch neither."""
     address = lookup.find_server(server)
     kept_in = open_store(lookup.find_store(copy.store))
     return restore.plan(
-        kept_in, manifest, copy, address, database, estimated_seconds=estimated_seconds
+        kept_in,
+        manifest,
+        copy,
+        address,
+        database,
+        masks=masks,
+        estimated_seconds=estimated_seconds,
     )
 
 
@@ -125,6 +138,7 @@ def facts_of(done: restore.Restoration) -> dict[str, object]:
         "database": done.database,
         "kept_as": done.kept_as,
         "compared": done.compared,
+        "masked": done.masked,
     }
 
 
