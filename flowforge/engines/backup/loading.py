@@ -92,6 +92,7 @@ def load(
         Damaged: The copy is damaged.
         Unavailable: The server went away.
     """
+    reading.check_unheld(store, manifest)
     target = parallel.Target(manifest, installation, address, database)
     if not manifest.data.members:
         target.run(reading.text_of(store, manifest))

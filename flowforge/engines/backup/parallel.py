@@ -30,7 +30,7 @@ from flowforge.rules.backups import Manifest, Member
 
 INDEX_MEMORY = "256MB"
 
-Wanted = Callable[[str], bool]
+Wanted = Callable[[Member], bool]
 OnProgress = Callable[[int, int, str | None], None]
 """Told the stored bytes done, those in all, and the table just loaded."""
 
@@ -82,7 +82,7 @@ def load(
         target: Where it goes.
         connections: How many sessions load rows.
         on_progress: Told after every member.
-        wanted: Which tables' rows are loaded, by name.
+        wanted: Which of its members are loaded; asked as they come.
 
     Raises:
         LoadFailed: The server refused something in it.
@@ -101,29 +101,36 @@ def load(
 
     try:
         for member, packed in reading.packed_members(store, manifest):
-            if member.kind == "rows":
+            if not wanted(member):
+                _skip(packed)
+            elif member.kind == "rows":
                 if not lanes:
                     lanes += [
                         Lane(f"load-{n}", target.enter, codec, loaded) for n in range(connections)
                     ]
                     dealer = feeding.Dealer(lanes, manifest.parts)
-                skipped = member.table is None or not wanted(member.table)
-                _skip(packed) if skipped else dealer.deal(member, packed)
-                continue
-            _finish(lanes)
-            text = reading.member_text(manifest, member, packed)
-            if member.kind == "after-data":
-                after = b"".join(text)
+                dealer.deal(member, packed)
             else:
-                target.run(text)
-                reached("pre" if member.kind == "before-data" else "members")
-            loaded(member)
+                _finish(lanes)
+                after += _run(target, member, packed)
+                loaded(member)
         _finish(lanes)
     except BaseException as error:
         for lane in lanes:
             lane.stop()
         raise _explained(error, manifest) from error
     return statements.split(after, codec)
+
+
+def _run(target: Target, member: Member, packed: Iterator[bytes]) -> bytes:
+    """Run a part that is SQL, or return it when its turn comes later."""
+    manifest = target.manifest
+    text = reading.member_text(manifest, member, reading.checked(manifest, member, packed))
+    if member.kind == "after-data":
+        return b"".join(text)
+    target.run(text)
+    reached("pre" if member.kind == "before-data" else "members")
+    return b""
 
 
 def build(target: Target, found: list[Statement], connections: int) -> None:
