@@ -37,6 +37,7 @@ _COMMANDS = (
     "backups",
     "protection",
     "restores",
+    "approving",
     "ledger",
     "breakglass",
 )

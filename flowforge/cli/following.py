@@ -76,6 +76,8 @@ def describe(facts: RunFacts, steps: list[Step]) -> str:
         text += f": {', '.join(going)}"
     if done:
         text += f" ({done} steps done)"
+    if facts.state == "Suspended":
+        text += f": waits for a person; `flowforge approve {facts.id} --plan HASH`, or {facts.url}"
     if facts.state == "Late":
         text += ": no worker has taken it; `flowforge status` shows the workers"
     return text

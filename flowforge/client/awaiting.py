@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 import httpx
 from pydantic import JsonValue
 
+from flowforge.client import agreeing
 from flowforge.client.address import Environment, find_environment
 from flowforge.client.answers import CopyWithProofs, PoolStatus, Readiness, Status
 from flowforge.client.calls import Calls
@@ -87,6 +88,26 @@ class AsyncFlowForge:
     async def find_run(self, flow_run_id: str) -> AsyncRun:
         """A run that was started earlier, or by somebody else."""
         return AsyncRun(await self.carry_out(self.calls.read_run(flow_run_id)), self)
+
+    async def approve(
+        self,
+        flow_run_id: str,
+        *,
+        plan_hash: str,
+        approver: str,
+        agree: bool = True,
+        note: str = "",
+    ) -> AsyncRun:
+        """See `FlowForge.approve`."""
+        exchange = agreeing.answer(
+            self.calls,
+            flow_run_id,
+            agree=agree,
+            plan_hash=plan_hash,
+            approver=approver,
+            note=note,
+        )
+        return AsyncRun(await self.carry_out(exchange), self)
 
     async def status(self) -> Status:
         """How the platform is, and how well each database is protected."""

@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 import httpx
 from pydantic import JsonValue
 
+from flowforge.client import agreeing
 from flowforge.client.address import Environment, find_environment
 from flowforge.client.answers import CopyWithProofs, PoolStatus, Readiness, Status
 from flowforge.client.calls import Calls
@@ -118,6 +119,30 @@ class FlowForge:
     def find_run(self, flow_run_id: str) -> Run:
         """A run that was started earlier, or by somebody else."""
         return Run(self.carry_out(self.calls.read_run(flow_run_id)), self)
+
+    def approve(
+        self,
+        flow_run_id: str,
+        *,
+        plan_hash: str,
+        approver: str,
+        agree: bool = True,
+        note: str = "",
+    ) -> Run:
+        """Answer a run that waits for a person; it then goes on from its first line.
+
+        Raises:
+            Refused: The run waits for nobody, or does not take the answer.
+        """
+        exchange = agreeing.answer(
+            self.calls,
+            flow_run_id,
+            agree=agree,
+            plan_hash=plan_hash,
+            approver=approver,
+            note=note,
+        )
+        return Run(self.carry_out(exchange), self)
 
     def status(self) -> Status:
         """How the platform is, and how well each database is protected."""

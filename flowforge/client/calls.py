@@ -62,7 +62,7 @@ class Calls:
             "idempotency_key": idempotency_key or str(uuid.uuid4()),
             "enforce_parameter_schema": True,
         }
-        request = self._prefect("POST", f"deployments/{known['id']}/create_flow_run", body)
+        request = self.prefect("POST", f"deployments/{known['id']}/create_flow_run", body)
         reply = yield from ask(request, self.patience_seconds)
         if reply.status in (409, 422):
             detail = reply.body.get("detail") if isinstance(reply.body, dict) else None
@@ -75,7 +75,7 @@ class Calls:
 
     def read_run(self, flow_run_id: str) -> Exchange[RunFacts]:
         """Look at a run."""
-        request = self._prefect("GET", f"flow_runs/{_part(flow_run_id)}")
+        request = self.prefect("GET", f"flow_runs/{_part(flow_run_id)}")
         reply = yield from ask(request)
         if reply.status in (404, 422):
             raise Refused(
@@ -88,7 +88,7 @@ class Calls:
     def steps(self, flow_run_id: str) -> Exchange[list[Step]]:
         """List a run's steps so far."""
         body: JsonValue = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "limit": 200}
-        return read_steps((yield from call(self._prefect("POST", "task_runs/filter", body))))
+        return read_steps((yield from call(self.prefect("POST", "task_runs/filter", body))))
 
     def wait(
         self,
@@ -150,12 +150,12 @@ class Calls:
     def pools(self) -> Exchange[list[PoolStatus]]:
         """List FlowForge's own work pools and how many workers each has."""
         found = yield from call(
-            self._prefect("POST", "work_pools/filter", {"limit": 200}), self.patience_seconds
+            self.prefect("POST", "work_pools/filter", {"limit": 200}), self.patience_seconds
         )
         pools = []
         for row in _rows(found):
             if (name := str(row["name"])).startswith(_OWN_POOLS):
-                asked = self._prefect("POST", f"work_pools/{_part(name)}/workers/filter", {})
+                asked = self.prefect("POST", f"work_pools/{_part(name)}/workers/filter", {})
                 workers = _rows((yield from call(asked, self.patience_seconds)))
                 online = sum(worker["status"] == "ONLINE" for worker in workers)
                 pools.append(read_value(PoolStatus, {**row, "workers_online": online}))
@@ -205,7 +205,7 @@ class Calls:
     def _deployment(self, deployment: str) -> Exchange[dict[str, JsonValue]]:
         flow, slash, name = deployment.partition("/")
         if flow and slash and name:
-            request = self._prefect("GET", f"deployments/name/{_part(flow)}/{_part(name)}")
+            request = self.prefect("GET", f"deployments/name/{_part(flow)}/{_part(name)}")
             reply = yield from ask(request, self.patience_seconds)
             if reply.is_ok and isinstance(reply.body, dict):
                 return reply.body
@@ -221,10 +221,10 @@ class Calls:
 
     def _deployment_names(self) -> Exchange[list[str]]:
         flows = yield from call(
-            self._prefect("POST", "flows/filter", {"limit": 200}), self.patience_seconds
+            self.prefect("POST", "flows/filter", {"limit": 200}), self.patience_seconds
         )
         found = yield from call(
-            self._prefect("POST", "deployments/filter", {"limit": 200}), self.patience_seconds
+            self.prefect("POST", "deployments/filter", {"limit": 200}), self.patience_seconds
         )
         flow_names = {row["id"]: row["name"] for row in _rows(flows)}
         return sorted(f"{flow_names.get(row['flow_id'])}/{row['name']}" for row in _rows(found))
@@ -238,7 +238,8 @@ class Calls:
             raise not_flowforge(request)
         return body
 
-    def _prefect(self, method: str, path: str, body: JsonValue = None) -> Request:
+    def prefect(self, method: str, path: str, body: JsonValue = None) -> Request:
+        """A request to Prefect's own API."""
         return Request(method, f"{self.environment.api_url}/{path}", {}, body)
 
     def _read(self, body: JsonValue) -> RunFacts:
