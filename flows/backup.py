@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flowforge.rules import backups, proving, reports, retention
+from flowforge.rules import backups, proving, reports, retention, standing
 from tasks import ledger, postgres, report, storage
 
 
@@ -23,6 +23,7 @@ def backup_postgres(
     store: str = "backups",
     retention_policy: retention.Retention = retention.STANDARD,
     proof_policy: proving.ProofPolicy = proving.STANDARD_PROOF,
+    targets: standing.Targets = standing.STANDARD,
 ) -> State | backups.Copy:
     """Back up one database and prove the copy row for row.
 
@@ -32,6 +33,7 @@ def backup_postgres(
         store: Name of the registered store that keeps the copy.
         retention_policy: How long copies are kept.
         proof_policy: How far the copy is proven before this run says it is done.
+        targets: What the owner of the data was promised.
 
     Raises:
         Refused: Something could not be read or written whole; nothing was touched.
@@ -67,5 +69,6 @@ def backup_postgres(
             manifest, read_back, proof, copies, done.gone, done.remarks, now=datetime.now(UTC)
         )
         report.publish(f"backup {server} {database}", text, record.evidence)
+        report.publish_protection(targets)
         return copy
     return Completed(name="Skipped", message=record.evidence)

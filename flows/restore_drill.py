@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flowforge.rules import backups, drills, proving, reports
+from flowforge.rules import backups, drills, proving, reports, standing
 from tasks import ledger, postgres, report, storage
 
 
@@ -23,6 +23,7 @@ def restore_drill(
     copy: str | None = None,
     store: str = "backups",
     proof_policy: proving.ProofPolicy = proving.DRILL_PROOF,
+    targets: standing.Targets = standing.STANDARD,
 ) -> State | backups.Proof:
     """Bring a stored copy back to life on a scratch server and compare it row for row.
 
@@ -31,7 +32,8 @@ def restore_drill(
         database: Its database; empty means the one the server was registered with.
         copy: Name of a copy, `latest`, or empty for the one that most needs a proof.
         store: Name of the registered store that keeps it.
-        proof_policy: How much time the comparison may take.
+        proof_policy: How much time the comparison may take, and what the copy is asked.
+        targets: What the owner of the data was promised.
 
     Raises:
         Refused: There is no such copy.
@@ -58,6 +60,7 @@ def restore_drill(
         report.publish(
             f"drill {server} {database}", reports.drill_report(chosen, proof), record.evidence
         )
+        report.publish_protection(targets)
         storage.check_proof(proof)
         return proof
     return Completed(name="Skipped", message=record.evidence)
