@@ -153,7 +153,7 @@ def explain(error: BaseException, address: S3Address, action: str) -> FlowForgeE
 
 
 def _explain_answer(error: ClientError, address: S3Address, action: str) -> FlowForgeError:
-    code, status = code_of(error), _status_of(error)
+    code = code_of(error)
     if code in _TAKEN:
         return Taken("It exists already.", hint="Nothing is ever overwritten; run it again later.")
     if code in _REFUSALS:
@@ -167,6 +167,11 @@ def _explain_answer(error: ClientError, address: S3Address, action: str) -> Flow
         )
     if code == "RequestTimeTooSkewed":
         return _explain_clock(error, address)
+    if code == "NoSuchUpload":
+        return Unavailable(
+            f"The upload to the bucket {address.bucket} was ended by somebody else.",
+            hint="Look for a bucket rule that ends uploads within hours, then run it again.",
+        )
     region = _other_region(error)
     if region is not None:
         return Refused(
@@ -174,11 +179,12 @@ def _explain_answer(error: ClientError, address: S3Address, action: str) -> Flow
             f"not in {address.region or 'the one of this machine'}.",
             hint=f"Save it with `flowforge store add {address.name} --region {region}`.",
         )
-    if code == "NoSuchUpload":
-        return Unavailable(
-            f"The upload to the bucket {address.bucket} was ended by somebody else.",
-            hint="Look for a bucket rule that ends uploads within hours, then run it again.",
-        )
+    return _explain_code(error, address, action)
+
+
+def _explain_code(error: ClientError, address: S3Address, action: str) -> FlowForgeError:
+    """Say what an answer means that has no words of its own."""
+    code, status = code_of(error), _status_of(error)
     if status in (401, 403):
         return Refused(
             f"The keys in use may not do {action} in the bucket {address.bucket} ({code}).",

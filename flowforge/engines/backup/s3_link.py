@@ -105,7 +105,9 @@ class Link:
         raise AssertionError("counting does not end")
 
     def _pause_after(self, attempt: int) -> float:
-        longest = min(self.limits.first_pause_seconds * 2 ** (attempt - 1), _LONGEST_PAUSE_SECONDS)
+        longest = min(
+            self.limits.first_pause_seconds * 2.0 ** (attempt - 1), _LONGEST_PAUSE_SECONDS
+        )
         return longest * random.uniform(0.5, 1)  # so that many that failed together part
 
     def _renew(self, used: S3Client, action: str) -> None:

@@ -80,7 +80,8 @@ class S3Reader:
         try:
             found = client.get_object(**asked)
         except FAILURES as error:
-            return self._judge(error)
+            self._judge(error)
+            return None
         if "Range" in asked and not found.get("ContentRange", "").startswith(f"bytes {self._at}-"):
             with contextlib.closing(found["Body"]):
                 raise Damaged(

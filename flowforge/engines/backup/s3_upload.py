@@ -14,7 +14,7 @@ import secrets
 import threading
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flowforge.engines.backup.s3_errors import Taken, is_missing
 from flowforge.engines.backup.s3_link import FAILURES, Link
@@ -140,7 +140,7 @@ class S3Upload:
                 **self._place(),
                 UploadId=upload,
                 PartNumber=number,
-                Body=content,
+                Body=cast(bytes, content),  # boto3 takes both, and a copy would cost a part
                 ChecksumSHA256=digest,
             )["ETag"]
 
