@@ -17,7 +17,7 @@ import psutil
 
 from bench.contenders import NAME, TARGET
 from bench.sampling import proportional_bytes
-from flowforge.engines.backup import catalogue, loading, reading
+from flowforge.engines.backup import catalogue, examining, loading
 from flowforge.engines.backup.dump import take_copy
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.engines.backup.store import Store
@@ -37,7 +37,7 @@ def copy(address: PostgresAddress, store: Store, engine: str) -> dict[str, objec
     manifest = take_copy(address, NAME, store, engine=engine)  # type: ignore[arg-type]
     wall, cpu = time.monotonic() - began, cpu_seconds() - used
     print(json.dumps({"wall_seconds": wall, "cpu_seconds": cpu}), flush=True)
-    proof = reading.read_back(store, manifest)
+    proof = examining.read_back(store, manifest)
     assert proof.verdict == "proven", proof.cause
     return {"read_back_seconds": proof.seconds}
 

@@ -9,7 +9,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import lookup
-from flowforge.engines.backup import catalogue, forget, history, holds, reading
+from flowforge.engines.backup import catalogue, examining, forget, history, holds
 from flowforge.engines.backup.store import open_store
 from flowforge.errors import Damaged, Refused
 from flowforge.rules import drills, retention
@@ -32,7 +32,7 @@ def read_back(manifest: Manifest, store: str) -> Proof:
         Damaged: The store does not hold what was written.
     """
     kept_in = open_store(lookup.find_store(store))
-    proof = reading.read_back(kept_in, manifest)
+    proof = examining.read_back(kept_in, manifest)
     catalogue.add_proof(kept_in, manifest, proof)
     check_proof(proof)
     return proof

@@ -12,7 +12,7 @@ import typer
 
 from flowforge import terminal
 from flowforge.breakglass import choosing, sources
-from flowforge.engines.backup import catalogue, dump, proof, reading, restore
+from flowforge.engines.backup import catalogue, dump, examining, proof, restore
 from flowforge.engines.backup.store import Store
 from flowforge.errors import Busy, Damaged, Refused
 from flowforge.rules import names, restores
@@ -93,7 +93,7 @@ def verify(
     """Read a copy back byte for byte; with --restore bring it to life here and compare its rows."""
     place = sources.open_place(store, endpoint_url, key)
     manifest = _find(_choose(place, server, database, copy), place)
-    found = reading.read_back(place, manifest)
+    found = examining.read_back(place, manifest)
     if found.verdict == "proven" and restored:
         found = proof.prove_by_restoring(place, manifest)
     if json:
@@ -200,7 +200,7 @@ def backup(
     except Busy as busy:
         _say_skipped(busy.message, json)
         return
-    found = reading.read_back(place, manifest)
+    found = examining.read_back(place, manifest)
     catalogue.add_proof(place, manifest, found)
     if json:
         terminal.print_json({"copy": manifest.name, "proof": found.model_dump(mode="json")})

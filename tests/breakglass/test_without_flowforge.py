@@ -10,7 +10,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from flowforge.engines.backup import catalogue, reading
+from flowforge.engines.backup import catalogue, examining
 from flowforge.engines.backup.dump import take_copy
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.engines.postgres import installations
@@ -78,7 +78,7 @@ def test_a_copy_comes_back_with_nothing_but_postgresqls_own_programs(
     app: PostgresAddress, store: FolderStore, tmp_path: Path
 ) -> None:
     manifest = take_copy(app, "app", store)
-    catalogue.add_proof(store, manifest, reading.read_back(store, manifest))
+    catalogue.add_proof(store, manifest, examining.read_back(store, manifest))
     done = run_page("plain", store.folder, tmp_path, app)
     assert done.returncode == 0, done.stderr
     assert "the file is whole" in done.stdout

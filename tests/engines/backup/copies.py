@@ -102,7 +102,7 @@ def keep_copy(
         "seal": sending.describe_seal(store, identity, sent),
         "engine": "members",
     }
-    made = a_manifest(hours_ago, **(facts | changes))
+    made = a_manifest(hours_ago).model_copy(update=facts | changes)
     store.put_new(names.manifest_key("shop", "app", name), made.to_json())
     return made
 

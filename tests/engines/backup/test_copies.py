@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowforge.engines.backup import catalogue, dump, proof, reading
+from flowforge.engines.backup import catalogue, dump, examining, proof
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.engines.postgres import connection, installations
 from flowforge.errors import Refused
@@ -57,7 +57,7 @@ def test_an_odd_database_is_copied_proven_and_restored_by_plain_tools(
     source = database(ODD_SCHEMA, major=major, name=ODD_NAME)
     manifest = dump.take_copy(source, ODD_NAME, store)
 
-    assert reading.read_back(store, manifest).verdict == "proven"
+    assert examining.read_back(store, manifest).verdict == "proven"
     proven = proof.prove_by_restoring(store, manifest)
     assert proven.differences == ()
     assert (proven.verdict, proven.level) == ("proven", Level.COMPARED)

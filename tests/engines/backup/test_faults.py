@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flowforge.engines.backup import catalogue, dump, pgdump, proof, reading, restore, steps
+from flowforge.engines.backup import catalogue, dump, examining, pgdump, proof, restore, steps
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.engines.backup.progress import Progress
 from flowforge.engines.postgres import connection
@@ -31,13 +31,13 @@ LARGE = (
 BACK_UP = """
 import sys
 from pathlib import Path
-from flowforge.engines.backup import catalogue, dump, forget, inventory, proof, reading
+from flowforge.engines.backup import catalogue, dump, examining, forget, inventory, proof
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.rules.addresses import PostgresAddress
 address = PostgresAddress.model_validate_json(sys.argv[1])
 store = FolderStore("backups", Path(sys.argv[2]))
 manifest = dump.take_copy(address, address.database, store)
-catalogue.add_proof(store, manifest, reading.read_back(store, manifest))
+catalogue.add_proof(store, manifest, examining.read_back(store, manifest))
 catalogue.add_proof(store, manifest, proof.prove_by_restoring(store, manifest))
 older = [c.name for c in catalogue.list_copies(store, address.name, address.database)][2:]
 found = inventory.take(store, address.name, address.database)
@@ -104,7 +104,7 @@ def test_a_backup_killed_at_any_step_leaves_a_copy_or_none_and_the_next_one_is_c
     assert len(committed) == (1 if after_commit else 0)
     for copy in committed:
         manifest = catalogue.load_manifest(store, "shop", "app", copy.name)
-        assert reading.read_back(store, manifest).verdict == "proven"
+        assert examining.read_back(store, manifest).verdict == "proven"
 
     assert run(BACK_UP, source, store) == 0
     assert leftovers(source, store) == CLEAN
@@ -183,7 +183,7 @@ def test_a_server_process_killed_in_mid_table_leaves_no_copy(
     assert "run" in failure.value.hint.lower()
     assert catalogue.list_copies(store, "shop", "app") == []
     assert not list(store.folder.rglob(".upload-*"))
-    assert reading.read_back(store, older).verdict == "proven"
+    assert examining.read_back(store, older).verdict == "proven"
     assert dump.take_copy(source, "app", store).rows == 400_000
 
 
@@ -239,7 +239,7 @@ def test_a_full_disk_is_refused_and_leaves_nothing(database: Database, small_dis
     with pytest.raises(Refused, match="is full"):
         dump.take_copy(database(LARGE), "app", store)
     assert [p for p in store.folder.rglob("*") if p.is_file() and "app2" not in str(p)] == []
-    assert reading.read_back(store, older).verdict == "proven"
+    assert examining.read_back(store, older).verdict == "proven"
 
 
 def test_a_locked_table_is_waited_for_and_then_told(
@@ -257,7 +257,7 @@ def test_a_locked_table_is_waited_for_and_then_told(
 
 
 def damage(store: FolderStore, change: Callable[[bytearray], object]) -> None:
-    (path,) = store.folder.rglob("*.sql.gz")
+    (path,) = store.folder.rglob("backup-*.sql.gz")
     content = bytearray(path.read_bytes())
     change(content)
     path.write_bytes(content)
@@ -281,7 +281,7 @@ def test_a_damaged_object_is_never_given_to_a_server(
 ) -> None:
     manifest = dump.take_copy(database(SMALL), "app", store)
     damage(store, change)
-    read = reading.read_back(store, manifest)
+    read = examining.read_back(store, manifest)
     assert read.verdict == "failed"
     assert cause in (read.cause or "")
     proven = proof.prove_by_restoring(store, manifest)

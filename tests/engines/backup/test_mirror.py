@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pyrage.x25519 import Identity
 
-from flowforge.engines.backup import catalogue, inventory, mirror, reading, steps
+from flowforge.engines.backup import catalogue, examining, inventory, mirror, steps
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.engines.backup.store import Store
 from flowforge.rules import names
@@ -63,7 +63,7 @@ def test_a_second_store_of_any_kind_gets_the_same_bytes(first: FolderStore, seco
     assert (caught.behind, caught.damaged, caught.why) == ([], {}, None)
     assert caught.newest_at == made[-1].snapshot_at
     assert contents(second) == contents(first)
-    assert reading.read_back(second, made[0]).verdict == "proven"
+    assert examining.read_back(second, made[0]).verdict == "proven"
     levels = {copy.name: copy.level for copy in catalogue.list_copies(second, "shop", "app")}
     assert levels[made[0].name] == Level.COMPARED
     assert mirror.catch_up(first, second, "shop", "app").copied == []

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from flowforge.engines.backup import booting, dump, indexes, proof, questions, reading
+from flowforge.engines.backup import booting, dump, examining, indexes, proof, questions
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.engines.postgres import connection
 from flowforge.engines.postgres.cluster import scratch_server
@@ -168,7 +168,7 @@ def test_prefect_starts_on_a_copy_of_its_database_and_lists_its_runs(
             " SELECT id, 'run ' || g FROM public.flow, generate_series(1, 25) g"
         )
     manifest = dump.take_copy(source, "app", store)
-    assert reading.read_back(store, manifest).verdict == "proven"
+    assert examining.read_back(store, manifest).verdict == "proven"
     assert booting.is_prefect(manifest)
     proven = proof.prove_by_restoring(store, manifest, policy=ProofPolicy(start_prefect=True))
     assert (proven.verdict, proven.level) == ("proven", Level.ANSWERED), proven.remarks

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 from pyrage.x25519 import Identity
 
-from flowforge.engines.backup import inventory, keys, reading, rotation
+from flowforge.engines.backup import examining, inventory, keys, rotation
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.engines.backup.inventory import Inventory
 from flowforge.errors import Refused
@@ -61,7 +61,7 @@ def test_after_two_rotations_the_oldest_copy_opens_with_the_newest_key_alone(
         assert (done.wrapped, done.current, done.closed) == ([made.name], [], {})
 
     assert (file.stat().st_mtime_ns, file.read_bytes()) == before
-    assert reading.read_back(vault(tmp_path, held=(three,)), made).verdict == "proven"
+    assert examining.read_back(vault(tmp_path, held=(three,)), made).verdict == "proven"
     wraps = [name for name in beside(vault(tmp_path), made) if name.endswith(".age")]
     assert wraps == ["0001.age", "0002.age", "0003.age"]
 
@@ -99,7 +99,7 @@ def test_a_rotation_that_was_killed_is_finished_by_the_next(tmp_path: Path) -> N
     assert rotation.rotate(store, "shop", "app").wrapped == [made.name]
 
     assert "0003.age" in beside(store, made)
-    assert reading.read_back(vault(tmp_path, held=(new,)), made).verdict == "proven"
+    assert examining.read_back(vault(tmp_path, held=(new,)), made).verdict == "proven"
 
 
 def test_copies_no_key_at_hand_opens_are_named_and_the_others_are_wrapped(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pyrage
 import pytest
 from pydantic import SecretStr
 
-from flowforge.engines.backup import keys, proof, reading
+from flowforge.engines.backup import examining, keys, proof, reading
 from flowforge.engines.backup.dump import take_copy
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.errors import Damaged, Refused
@@ -58,7 +58,7 @@ def test_who_writes_a_sealed_copy_proves_it(database: Database, vault: FolderSto
     manifest = take_copy(database(SCHEMA), "app", vault)
     assert manifest.seal is not None
     assert manifest.data.key.endswith(".sql.gz.age")
-    assert reading.read_back(vault, manifest).verdict == "proven"
+    assert examining.read_back(vault, manifest).verdict == "proven"
     found = proof.prove_by_restoring(vault, manifest)
     assert (found.level, found.verdict) == (Level.COMPARED, "proven")
 
@@ -106,7 +106,7 @@ def test_a_flipped_bit_breaks_the_seal(
 ) -> None:
     manifest = take_copy(database(SCHEMA), "app", vault)
     flip(vault.folder / manifest.data.key, manifest.data.size_bytes // 2)
-    found = reading.read_back(vault, manifest)
+    found = examining.read_back(vault, manifest)
     assert found.verdict == "failed"
     assert "seal is broken" in (found.cause or "")
 
