@@ -21,6 +21,7 @@ from isal import isal_zlib
 from flowforge.engines.backup.dumptext import COPY
 from flowforge.engines.backup.identifiers import canonical, identifier_parts, quoted
 from flowforge.engines.backup.packing import GZIP_WINDOW
+from flowforge.engines.backup.reading import BrokenGzip
 from flowforge.errors import Damaged, Unavailable
 from flowforge.rules.backups import Member
 
@@ -204,11 +205,14 @@ class _Unpacked:
         unpacker = isal_zlib.decompressobj(GZIP_WINDOW)
         for chunk in packed:
             sha256.update(chunk)
-            while chunk and not unpacker.eof:
-                text = unpacker.decompress(chunk, _TEXT_BYTES)
-                chunk = unpacker.unconsumed_tail
-                raw_bytes += len(text)
-                yield text
+            try:
+                while chunk and not unpacker.eof:
+                    text = unpacker.decompress(chunk, _TEXT_BYTES)
+                    chunk = unpacker.unconsumed_tail
+                    raw_bytes += len(text)
+                    yield text
+            except BrokenGzip as error:
+                raise _damaged(self._member, "its gzip is broken") from error
         # Before the end is given on, so that a wrong member is never committed.
         if sha256.hexdigest() != self._member.sha256 or raw_bytes != self._member.raw_bytes:
             raise _damaged(self._member, "its bytes are not those that were written")
