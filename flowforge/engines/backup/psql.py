@@ -49,15 +49,26 @@ def run(
     installation: Installation,
     address: PostgresAddress,
     database: str,
+    *,
+    at_once: bool = False,
 ) -> None:
     """Run a text in a database.
+
+    Args:
+        texts: The text; if it breaks off with an error, nothing more of it is run.
+        manifest: The copy it is of.
+        installation: Whose `psql` to run.
+        address: The server.
+        database: The database.
+        at_once: Run it in one transaction, which ends when the text has ended well.
 
     Raises:
         LoadFailed: The server refused something in it.
         Unavailable: The server went away.
     """
+    command = [installation.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "--no-password"]
     process = subprocess.Popen(
-        [installation.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "--no-password"],
+        [*command, *(("-1", "-f", "-") if at_once else ())],
         env=connection.client_environment(address, database, bulk_settings(manifest)),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -70,7 +70,8 @@ def side_database(
         raise Refused(
             f"A database {side!r} exists and is not FlowForge's.", hint="Rename or drop it."
         )
-    _drop_abandoned(session, side, target)
+    databases.drop(session, side)
+    drop_abandoned(session, target)
     loading.create_database(session, side, facts, major=major)
     session.execute(databases.set_comment(side, restores.mark(restore_id, target)))
     handover.close_to_others(session, side)
@@ -82,9 +83,8 @@ def side_database(
         raise
 
 
-def _drop_abandoned(session: psycopg.Connection[Any], side: str, target: str) -> None:
-    """Drop what restores to the same database left that were killed and never run again."""
-    databases.drop(session, side)
+def drop_abandoned(session: psycopg.Connection[Any], target: str) -> None:
+    """Drop what restores to a database left that were killed; only under its restore lock."""
     for name, comment in session.execute(_COMMENTED).fetchall():
         if restores.is_side_of(comment, target):
             databases.drop(session, name)
