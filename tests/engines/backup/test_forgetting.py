@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ class LockedFolder(FolderStore):
     """A folder that lets nobody delete some of its objects."""
 
     locked: frozenset[str] = frozenset()
-    until: datetime | None = NOW + timedelta(days=9)
+    until = NOW + timedelta(days=9)
     tells_in_head = True
 
     def head(self, key: str) -> Stored | None:
