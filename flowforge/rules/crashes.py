@@ -20,7 +20,7 @@ _CAUSES = (
     (re.escape(LOST), "The process of the run is gone."),
     (r"could not (start|be started|be created)|Failed to submit", "The run could not be started."),
     (r"status code:? (-9|137)\b", _KILLED),
-    (r"status code:? (-15|143)\b|termination signal", _TOLD_TO_END),
+    (r"status code:? (-15|143)\b|termination signal|system exit call", _TOLD_TO_END),
     (r"status code:? (-2|130)\b|interrupt signal|cancelled by the runtime", "It was interrupted."),
     (
         r"Request to \S+ failed|contact the server",

@@ -18,6 +18,7 @@ RUN_RETENTION_DAYS = 30
 CANCELLING_TIMEOUT_SECONDS = 90
 HEARTBEAT_RETENTION_SECONDS = 24 * 3600
 
+_LEASES = "prefect.server.concurrency.lease_storage"
 _FIXED: Mapping[str, str] = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
@@ -34,6 +35,9 @@ _FIXED: Mapping[str, str] = {
     "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS": str(
         CANCELLING_TIMEOUT_SECONDS
     ),
+    # Kept in memory, leases would be gone with the server, and each run that holds one would end
+    # when it next renews it. On disk they are there when the server is back.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": f"{_LEASES}.filesystem",
     # At start Prefect would import every integration (70 MB, 1.3 s) only to list its blocks;
     # the shell registers block types by itself, once, after it serves.
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",

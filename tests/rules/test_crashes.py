@@ -17,6 +17,7 @@ RUN = "0b8a1f0e-6f0e-4f38-9a43-5d1fc9a4a0c2"
         ("Flow run infrastructure exited with non-zero status code 137. Out", "was killed"),
         ("Process exited with status code: -15. Terminated.", "told to end"),
         ("Execution was aborted by a termination signal.", "told to end"),
+        ("Execution was aborted by Python system exit call.", "told to end"),
         ("Execution was aborted by an interrupt signal.", "interrupted"),
         ("Execution was cancelled by the runtime environment.", "interrupted"),
         ("Flow run could not start: [Errno 2] No such file", "could not be started"),

@@ -27,6 +27,13 @@ def test_only_prefect_names_are_set_and_nobody_is_phoned() -> None:
     assert URL not in told
 
 
+def test_leases_outlive_the_server_on_disk_or_in_redis() -> None:
+    name = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
+    assert prefect_environment(settings(), {})[name].endswith(".filesystem")
+    shared = settings(redis_url=SecretStr("redis://h:6379/0"))
+    assert prefect_environment(shared, {})[name] == "prefect_redis.lease_storage"
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

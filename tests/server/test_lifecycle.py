@@ -87,6 +87,23 @@ def _it_goes_and_comes_back(server: running.Running, postgres: Switchable) -> No
 
 
 @pytest.mark.slow
+def test_a_lease_that_a_run_holds_outlives_a_killed_server(
+    tmp_path: Path, switchable: Switchable
+) -> None:
+    url = running.url_of(switchable.cluster.address("switchable"))
+    with running.running(tmp_path, url) as server:
+        server.post("/v2/concurrency_limits/", {"name": "one", "limit": 1}).raise_for_status()
+        asked = {"names": ["one"], "slots": 1}
+        held = server.post("/v2/concurrency_limits/increment-with-lease", asked).json()
+        server.process.kill()
+        server.process.wait()
+        server.client.close()
+    with running.running(tmp_path, url) as server:
+        renewed = server.post(f"/v2/concurrency_limits/leases/{held['lease_id']}/renew")
+        assert renewed.status_code == 204
+
+
+@pytest.mark.slow
 def test_without_a_database_it_runs_on_sqlite_and_says_so(tmp_path: Path) -> None:
     with running.running(tmp_path, None) as server:
         assert server.post("/flows/filter").json() == []
