@@ -34,8 +34,8 @@ RESTORE = (
     "close-live",
     "swap",
 )
-MASK = ("mask",)
-RESTORE_TABLES = ("side-create", "pre", "post", "move", "tables")
+RESTORE_CLONE = ("side-create", "load", "compare", "mask", "settings", "swap")
+RESTORE_TABLES = ("side-create", "pre", "members", "post", "move", "tables")
 
 
 def reached(step: str) -> None:
