@@ -2,6 +2,7 @@
 
 from blocks.pager import Pager
 from blocks.postgres import PostgresServer
+from blocks.recovery import BackupKey
 from blocks.storage import BackupStore
 
-__all__ = ["BackupStore", "Pager", "PostgresServer"]
+__all__ = ["BackupKey", "BackupStore", "Pager", "PostgresServer"]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from prefect.client.orchestration import SyncPrefectClient
 from pydantic import JsonValue
 
-from blocks import BackupStore, Pager, PostgresServer, documents
+from blocks import BackupKey, BackupStore, Pager, PostgresServer, documents
 from flowforge import prefect_api, terminal
 from flowforge.errors import FlowForgeError, Refused
 
@@ -116,6 +116,8 @@ def _test(client: SyncPrefectClient, options: argparse.Namespace) -> Mapping[str
         found = checks.check_server(options.name, block)
     elif isinstance(block, BackupStore):
         found = checks.check_store(options.name, block)
+    elif isinstance(block, BackupKey):
+        found = checks.check_key(options.name, block, documents.read_blocks(client, "store"))
     else:
         assert isinstance(block, Pager)
         found = checks.check_pager(options.name, block)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from blocks import BackupStore, Pager, PostgresServer
+from blocks import BackupKey, BackupStore, Pager, PostgresServer
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.connection import connect
 from flowforge.errors import Refused, Unavailable
@@ -136,6 +136,28 @@ def check_store(name: str, block: BackupStore) -> Mapping[str, JsonValue]:
             hint="Check the disk or the mount before trusting it with a copy.",
         )
     return {"free_bytes": shutil.disk_usage(folder).free, "problems": []}
+
+
+def check_key(name: str, block: BackupKey, stores: Mapping[str, object]) -> Mapping[str, JsonValue]:
+    """Say whose copies a key opens.
+
+    Args:
+        name: What the key is called.
+        block: The key.
+        stores: Every saved store, by name.
+    """
+    sealing: list[JsonValue] = [
+        store
+        for store, kept in stores.items()
+        if isinstance(kept, BackupStore) and block.where in kept.recipients
+    ]
+    problems: list[JsonValue] = []
+    if not sealing:
+        problems.append(
+            f"New copies in no store are sealed to {name}. `flowforge backup keys` tells whether "
+            "older ones need it."
+        )
+    return {"public_key": block.where, "stores": sealing, "problems": problems}
 
 
 def check_pager(name: str, block: Pager) -> Mapping[str, JsonValue]:

@@ -1,6 +1,6 @@
 """The saved documents: read, written only where they differ, removed.
 
-Three kinds of systems have documents: a server, a store, a pager. A document is named as people
+Servers, stores, keys and pagers have documents. A document is named as people
 type it; what it holds beside an address is a secret and never printed.
 """
 
@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import JsonValue, ValidationError
 
-from blocks import BackupStore, Pager, PostgresServer
+from blocks import BackupKey, BackupStore, Pager, PostgresServer
 from flowforge.automations import sync_automations
 from flowforge.errors import FlowForgeError, Refused
 from flowforge.rules.addresses import parse_postgres_url
@@ -27,9 +27,15 @@ from flowforge.rules.names import check_system_name
 KINDS: Mapping[str, type[Block]] = {
     "server": PostgresServer,
     "store": BackupStore,
+    "key": BackupKey,
     "pager": Pager,
 }
-ADD_COMMANDS: Mapping[str, str] = {"server": "database", "store": "store", "pager": "notify"}
+ADD_COMMANDS: Mapping[str, str] = {
+    "server": "database",
+    "store": "store",
+    "key": "key",
+    "pager": "notify",
+}
 _PLURALS = {f"{kind}s": kind for kind in KINDS}
 
 
@@ -206,7 +212,7 @@ def where(block: Block) -> str:
         return f"{block.address('-').where}/{block.database}"
     if isinstance(block, BackupStore):
         return block.folder
-    return cast(Pager, block).where
+    return cast(BackupKey | Pager, block).where
 
 
 def fields_without_secrets(block: Block) -> dict[str, JsonValue]:

@@ -6,8 +6,11 @@ from typing import TypeVar
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectHTTPStatusError
+from pydantic import SecretStr
 
 from blocks.postgres import PostgresServer
+from blocks.recovery import BackupKey
 from blocks.storage import BackupStore
 from flowforge.errors import Refused
 from flowforge.rules import names
@@ -34,6 +37,30 @@ def find_store(name: str) -> StoreAddress:
     """
     names.check_system_name(name, kind="store")
     return _load(BackupStore, name, "store").address(name)
+
+
+def find_store_to_read(name: str) -> StoreAddress:
+    """The registered store of a name, with every registered key that opens sealed copies.
+
+    For restores, drills and whatever else looks inside a copy. Who writes copies asks
+    `find_store`, and so cannot open what was written before.
+
+    Raises:
+        Refused: There is none, or the name is not one.
+    """
+    return find_store(name).model_copy(update={"keys": find_keys()})
+
+
+def find_keys() -> tuple[SecretStr, ...]:
+    """Every registered key that opens sealed copies."""
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_block_documents_by_type(BackupKey.get_block_type_slug())
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != 404:
+                raise
+            return ()  # none was ever registered here
+    return tuple(BackupKey.model_validate(document.data).key for document in found)
 
 
 def saved_names(kind: type[Block]) -> list[str]:

@@ -36,6 +36,7 @@ _COMMANDS = (
     "systems",
     "backups",
     "protection",
+    "keys",
     "restores",
     "approving",
     "ledger",

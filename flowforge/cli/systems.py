@@ -1,4 +1,4 @@
-"""`flowforge database`, `store` and `notify`: name a system once, so that no run holds a secret."""
+"""`flowforge database`, `store`, `key`, `notify`: name a system once; no run holds a secret."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from flowforge import terminal
 from flowforge.cli import saved
+from flowforge.cli.keys import add_key
 from flowforge.errors import Refused, Unavailable
 from flowforge.rules import addresses, names
 from flowforge.terminal import JsonFlag, ProfileOption
@@ -38,10 +39,11 @@ _NOT_FACTS = frozenset({"schema", "kind", "ok", "problems"})
 
 
 def register(app: typer.Typer) -> None:
-    """Add `database`, `store` and `notify` to the command."""
+    """Add `database`, `store`, `key` and `notify` to the command."""
     for word, kind, add, text in (
         ("database", "server", add_database, "PostgreSQL servers, by name."),
         ("store", "store", add_store, "Places that keep copies, by name."),
+        ("key", "key", add_key, "Keys that open sealed copies, by name."),
         ("notify", "pager", add_pager, "Channels that people are told through, by name."),
     ):
         group = typer.Typer(help=text, no_args_is_help=True)

@@ -1,0 +1,56 @@
+"""Keys of sealed copies on the command line: never an argument, tried before they are trusted."""
+
+from __future__ import annotations
+
+import pytest
+from pyrage.x25519 import Identity
+
+from tests.cli.conftest import Command
+from tests.cli.test_operations import finish, last_parameters
+from tests.client.relay import Relay
+
+
+def test_a_key_is_saved_listed_tested_and_removed_without_being_shown(connected: Command) -> None:
+    identity = Identity.generate()
+    public = str(identity.to_public())
+    added = connected("key", "add", "drills", stdin=f"# made today\n{identity}\n")
+    assert added.code == 0, added.err
+    assert public in added.out
+    (listed,) = connected("key", "list", "--json").json["keys"]
+    assert (listed["name"], listed["where"]) == ("drills", public)
+    tested = connected("key", "test", "drills", "--json")
+    assert (tested.code, tested.json["stores"]) == (1, [])
+    removed = connected("key", "remove", "drills")
+    assert removed.code == 0
+    for said in (added, tested, removed):
+        assert "AGE-SECRET-KEY" not in said.out + said.err
+
+
+def test_a_key_that_is_none_or_is_typed_is_refused(connected: Command) -> None:
+    secret = str(Identity.generate())
+    typed = connected("key", "add", "drills", secret)
+    wrong = connected("key", "add", "drills", stdin="AGE-SECRET-KEY-1NONSENSE")
+    assert (typed.code, wrong.code) == (3, 3)
+    assert "seen by others" in typed.err
+    assert "not an age secret key" in wrong.err
+    assert secret not in typed.err
+    assert "NONSENSE" not in wrong.err
+    assert connected("key", "list", "--json").json["keys"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "parameters"),
+    [
+        (("rewrap", "vault"), {"action": "rewrap", "store": "vault"}),
+        (("keys",), {"action": "report"}),
+        (("keys", "--store", "vault"), {"action": "report", "store": "vault"}),
+    ],
+)
+def test_keys_of_copies_are_a_run_of_their_own(
+    relay: Relay, connected: Command, words: tuple[str, ...], parameters: dict[str, str]
+) -> None:
+    relay.deploy("recovery-keys", "on-demand", optional=("store", "action"))
+    finish(relay)
+    said = connected("backup", *words)
+    assert said.code == 0, said.err
+    assert last_parameters(relay) == parameters
