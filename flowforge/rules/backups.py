@@ -68,6 +68,9 @@ class DatabaseFacts(Value):
     settings: tuple[str, ...] = Field(
         default=(), description="ALTER DATABASE ... SET values as name=value"
     )
+    tablespaces: tuple[str, ...] = Field(
+        default=(), description="where it lay, beside the server's default one"
+    )
 
 
 class ServerFacts(Value):

@@ -22,7 +22,9 @@ SELECT CASE x.grantee WHEN 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(x.grantee
 _ROLE_SETTINGS = """
 SELECT pg_catalog.pg_get_userbyid(s.setrole), unnest(s.setconfig)
   FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
- WHERE d.datname = %s AND s.setrole <> 0 ORDER BY 1, 2
+ WHERE d.datname = %s AND s.setrole <> 0
+   AND pg_catalog.current_setting('is_superuser') = 'on'  -- the plan says so to others
+ ORDER BY 1, 2
 """
 _LIMIT = (
     "SELECT pg_catalog.pg_get_userbyid(datdba), datconnlimit FROM pg_catalog.pg_database"

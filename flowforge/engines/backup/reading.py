@@ -91,6 +91,18 @@ def _packed(stored: Readable, size_bytes: int) -> Iterator[bytes]:
         yield packed
 
 
+def check_at_hand(store: Store, manifest: Manifest) -> None:
+    """Make sure that a copy is there and can be opened, before anything is made for it.
+
+    Raises:
+        Sealed: It is sealed, and no key at hand opens it.
+        Damaged: It is not there, or not as long as it was.
+    """
+    _check_size(store, manifest)
+    if manifest.seal:
+        keys.find_key(store, manifest)
+
+
 def check_unheld(store: Store, manifest: Manifest) -> None:
     """Read a copy whole if a part that `psql` will run is too large to be checked by `checked`.
 

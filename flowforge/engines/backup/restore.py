@@ -15,7 +15,16 @@ from typing import Any
 
 import psycopg
 
-from flowforge.engines.backup import databases, handover, loading, masking, proof, sides, targets
+from flowforge.engines.backup import (
+    databases,
+    handover,
+    loading,
+    masking,
+    proof,
+    reading,
+    sides,
+    targets,
+)
 from flowforge.engines.backup.parallel import OnProgress
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store
@@ -94,7 +103,7 @@ def plan(
         estimated_seconds=estimated_seconds,
         masks=masks,
         obstacles=(),
-        warnings=(*warnings, *_copy_warnings(copy)),
+        warnings=(*warnings, *_copy_warnings(copy, manifest, masks)),
     )
     obstacles = restores.find_obstacles(
         made,
@@ -158,6 +167,7 @@ def apply(
         if agreed and (done := _already_done(session, made, agreed)):
             return done
         restores.check_plan(made.digest, made.obstacles, agreed)
+        reading.check_at_hand(store, manifest)
         with sides.side_database(
             session,
             address,
@@ -204,10 +214,17 @@ def undo(address: PostgresAddress, database: str, restore_id: str) -> Restoratio
     return Restoration(restore_id, database, aside, None)
 
 
-def _copy_warnings(copy: Copy) -> list[str]:
+def _copy_warnings(copy: Copy, manifest: Manifest, masks: Sequence[Mask]) -> list[str]:
+    warnings = []
     if copy.level < 3:
-        return [f"this copy is proven only to {copy.level.label}: verify it first if there is time"]
-    return []
+        warnings.append(
+            f"this copy is proven only to {copy.level.label}: verify it first if there is time"
+        )
+    if masks and manifest.large_objects.count:
+        warnings.append(
+            f"{manifest.large_objects.count:,} large objects are not masked: a mask is of a column"
+        )
+    return warnings
 
 
 def _already_done(

@@ -129,7 +129,11 @@ def read_database(session: psycopg.Connection[Any], major: int) -> DatabaseFacts
         f" {provider}, {locale}, pg_get_userbyid(d.datdba), pg_database_size(d.oid),"
         " current_setting('lc_monetary'),"
         " ARRAY(SELECT unnest(setconfig) FROM pg_catalog.pg_db_role_setting s"
-        "        WHERE s.setdatabase = d.oid AND s.setrole = 0 ORDER BY 1)"
+        "        WHERE s.setdatabase = d.oid AND s.setrole = 0 ORDER BY 1),"
+        " ARRAY(SELECT DISTINCT t.spcname FROM pg_catalog.pg_tablespace t"
+        "        WHERE t.oid IN (SELECT reltablespace FROM pg_catalog.pg_class)"
+        "              AND t.spcname <> 'pg_global'"
+        "           OR t.oid = d.dattablespace AND t.spcname <> 'pg_default' ORDER BY 1)"
         " FROM pg_catalog.pg_database d WHERE d.datname = current_database()"
     ).fetchone()
     assert row is not None
@@ -146,6 +150,7 @@ def read_database(session: psycopg.Connection[Any], major: int) -> DatabaseFacts
         size_bytes=row[8],
         lc_monetary=row[9],
         settings=tuple(row[10]),
+        tablespaces=tuple(row[11]),
     )
 
 

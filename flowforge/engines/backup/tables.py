@@ -20,6 +20,7 @@ from flowforge.engines.backup import (
     excerpt,
     loading,
     moving,
+    reading,
     sides,
     tablenames,
     targets,
@@ -163,6 +164,7 @@ def apply(
         if _find(address, database, made.restore_id) is not None:
             sides.drop_abandoned(session, database)
             return TableRestoration(made.restore_id, database, made.schema_name, ())
+        reading.check_at_hand(store, manifest)
         with sides.side_database(
             session,
             address,

@@ -19,7 +19,10 @@ SELECT d.oid::bigint, pg_get_userbyid(d.datdba), d.datallowconn,
        (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid),
        (SELECT count(*) FROM pg_catalog.pg_prepared_xacts p WHERE p.database = d.datname),
        (SELECT count(*) FROM pg_catalog.pg_subscription s WHERE s.subdbid = d.oid),
-       (SELECT count(*) FROM pg_catalog.pg_replication_slots r WHERE r.database = d.datname)
+       (SELECT count(*) FROM pg_catalog.pg_replication_slots r WHERE r.database = d.datname),
+       ARRAY(SELECT pg_catalog.pg_get_userbyid(s.setrole) FROM pg_catalog.pg_db_role_setting s
+              WHERE s.setdatabase = d.oid AND s.setrole <> 0
+                AND pg_catalog.current_setting('is_superuser') <> 'on' ORDER BY 1)
   FROM pg_catalog.pg_database d WHERE d.datname = %s
 """
 _MAY_CREATE = "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
@@ -59,7 +62,14 @@ def look(
         missing_extensions=tuple(e for e in manifest.extensions if e not in have),
         free_bytes=free,
     )
-    return facts, _warnings(database, live, free)
+    spaces = manifest.database.tablespaces
+    return facts, [*_space_warnings(spaces), *_warnings(database, live, free)]
+
+
+def _space_warnings(tablespaces: tuple[str, ...]) -> list[str]:
+    if not tablespaces:
+        return []
+    return [f"what lay in {', '.join(tablespaces)} goes to the server's default tablespace"]
 
 
 def _warnings(database: str, live: Sequence[Any] | None, free: int | None) -> list[str]:
@@ -75,5 +85,10 @@ def _warnings(database: str, live: Sequence[Any] | None, free: int | None) -> li
         warnings.append(
             f"{live[6]} subscriptions and {live[7]} replication slots belong to the live database "
             "and stay with it under its new name: make them anew for the restored one"
+        )
+    if live and live[8]:
+        warnings.append(
+            f"settings of {', '.join(live[8])} in the live database are not taken over: only a "
+            "superuser may; repeat them with ALTER ROLE ... IN DATABASE ... SET"
         )
     return warnings

@@ -201,42 +201,72 @@ def test_a_session_that_keeps_coming_back_does_not_keep_a_restore_from_its_place
     assert run(source, "app", "SELECT count(*) FROM public.t") == 1000
 
 
-def test_a_session_that_may_not_be_ended_leaves_names_and_doors_as_they_were(
-    source: PostgresAddress, manifest: Manifest, store: FolderStore
-) -> None:
+@pytest.fixture
+def keeper(source: PostgresAddress) -> Iterator[PostgresAddress]:
+    """A role that owns all of the database and is no superuser."""
     run(
         source,
-        "postgres",
+        "app",
         "DROP ROLE IF EXISTS keeper",
         "CREATE ROLE keeper LOGIN CREATEDB",
         "ALTER DATABASE app OWNER TO keeper",
-        "GRANT ALL ON DATABASE postgres TO keeper",
+        "ALTER TABLE public.t OWNER TO keeper",
     )
-    keeper = source.model_copy(update={"user": "keeper"})
-    manifest = manifest.model_copy(update={"roles_needed": ()})
-    try:
-        with (
-            connection.connect(source, "app"),  # a superuser's
-            pytest.raises((Refused, Damaged)) as told,
-        ):
-            do(store, manifest, keeper)
-        assert told.value.hint
-        is_as_before(source)
-    finally:
-        run(
-            source,
-            "postgres",
-            "ALTER DATABASE app OWNER TO postgres",
-            "REVOKE ALL ON DATABASE postgres FROM keeper",
-            "DROP ROLE keeper",
-        )
+    yield source.model_copy(update={"user": "keeper"})
+    run(
+        source,
+        "postgres",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'keeper'",
+        *(f'DROP DATABASE "{name}" WITH (FORCE)' for name in names(source)),
+        "DROP ROLE keeper",
+    )
 
 
+def test_a_session_that_may_not_be_ended_leaves_names_and_doors_as_they_were(
+    source: PostgresAddress, keeper: PostgresAddress, store: FolderStore
+) -> None:
+    manifest = dump.take_copy(keeper, "app", store)
+    with (
+        connection.connect(source, "app"),  # a superuser's
+        pytest.raises(Refused, match="may not end the sessions"),
+    ):
+        do(store, manifest, keeper)
+    is_as_before(source)
+    done = do(store, manifest, keeper)
+    assert names(source) == {"app", done.kept_as}
+
+
+def test_a_role_that_may_not_take_settings_over_is_told_which(
+    source: PostgresAddress, keeper: PostgresAddress, store: FolderStore
+) -> None:
+    run(source, "postgres", "ALTER ROLE keeper IN DATABASE app SET work_mem TO '9MB'")
+    manifest = dump.take_copy(keeper, "app", store)
+    made = plan(store, manifest, keeper)
+    assert any("settings of keeper" in warning for warning in made.warnings)
+    assert made.obstacles == ()
+
+
+def test_tables_of_a_tablespace_go_to_the_default_one_and_the_plan_says_so(
+    source: PostgresAddress, store: FolderStore, small_tablespace: str
+) -> None:
+    run(source, "app", f"CREATE TABLE public.s TABLESPACE {small_tablespace} AS SELECT 1 AS a")
+    manifest = dump.take_copy(source, "app", store)
+    assert any(
+        "small goes to the server's default" in w for w in plan(store, manifest, source).warnings
+    )
+    run(source, "postgres", "ALTER ROLE postgres RESET default_tablespace")
+    do(store, manifest, source)
+    where = "SELECT reltablespace::int FROM pg_class WHERE oid = 'public.s'::regclass"
+    assert run(source, "app", where) == 0
+    run(source, "postgres", *(f'DROP DATABASE "{name}" WITH (FORCE)' for name in names(source)))
+
+
+@pytest.mark.slow  # PostgreSQL itself waits five seconds for sessions to end
 def test_a_database_that_stays_busy_is_given_back_after_a_few_tries(
     source: PostgresAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(source, "postgres", "DROP DATABASE IF EXISTS app_side", "CREATE DATABASE app_side")
-    monkeypatch.setattr(databases, "CLOSE_TRIES", 2)
+    monkeypatch.setattr(databases, "CLOSE_TRIES", 1)
     with (
         connection.connect(source, "postgres") as session,
         connection.connect(source, "app_side"),  # somebody is in the one that shall be renamed
