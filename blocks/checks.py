@@ -18,6 +18,7 @@ from blocks import BackupKey, BackupStore, Pager, PostgresServer
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.connection import connect
 from flowforge.errors import Refused, Unavailable
+from flowforge.rules.addresses import FolderAddress
 
 _FACTS = """
 SELECT current_setting('server_version'),
@@ -102,13 +103,21 @@ def _list_problems(
 
 
 def check_store(name: str, block: BackupStore) -> Mapping[str, JsonValue]:
-    """Write, read and delete a small file in a store, and say how much room it has.
+    """Write, read and delete something small in a store, and say how much room a folder has.
 
     Raises:
-        Refused: The folder is not there or cannot be written.
-        Unavailable: It took the bytes and gave others back.
+        Refused: It is not there or cannot be written.
+        Unavailable: It did not answer, or took the bytes and gave others back.
     """
-    folder = Path(block.folder)
+    address = block.address(name)
+    if isinstance(address, FolderAddress):
+        return _check_folder(name, address.folder)
+    from flowforge.engines.backup.s3_check import try_bucket  # boto3 is large
+
+    return {"where": block.where, "problems": list(try_bucket(address))}
+
+
+def _check_folder(name: str, folder: Path) -> Mapping[str, JsonValue]:
     if not folder.is_dir():
         raise Refused(
             f"The folder of the store {name} is not there: {folder}",

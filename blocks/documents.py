@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from prefect.blocks.core import Block
@@ -99,15 +98,9 @@ def read_block(kind: str, name: str, value: object) -> Block:
             hint=f"Known are {', '.join(_fields_of(KINDS[kind]))}.",
         )
     try:
-        block = KINDS[kind].model_validate(value)
+        return KINDS[kind].model_validate(value)
     except ValidationError as error:
         raise _unusable(kind, name, error) from None
-    if isinstance(block, BackupStore) and not Path(block.folder).is_absolute():
-        raise Refused(
-            f"The folder of the store {name} is not absolute.",
-            hint="Name it from the root, for example /var/backups/flowforge.",
-        )
-    return block
 
 
 def _unusable(kind: str, name: str, error: ValidationError) -> Refused:
@@ -211,7 +204,7 @@ def where(block: Block) -> str:
     if isinstance(block, PostgresServer):
         return f"{block.address('-').where}/{block.database}"
     if isinstance(block, BackupStore):
-        return block.folder
+        return block.where
     return cast(BackupKey | Pager, block).where
 
 

@@ -11,6 +11,7 @@ import typer
 from flowforge import terminal
 from flowforge.errors import Refused
 from flowforge.rules import names
+from flowforge.rules.addresses import FolderAddress, StoreAddress
 from flowforge.terminal import JsonFlag, ProfileOption
 
 group = typer.Typer(help="FlowForge's own tables.", no_args_is_help=True)
@@ -36,17 +37,17 @@ def rebuild(
     """Make the catalogue anew from every copy and proof in the stores."""
     from flowforge import ledger
     from flowforge.engines.backup import catalogue, history
-    from flowforge.engines.backup.folder import FolderStore
+    from flowforge.engines.backup.store import open_store
     from flowforge.ledger import protection, queries
 
     url = _ledger_url()
-    folders = _folders(store, folder, profile)
+    places = _places(store, folder, profile)
     ledger.migrate(url)
     engine = ledger.connect(url)
     rebuilt = []
     try:
-        for name, place in folders.items():
-            kept_in = FolderStore(name, place)
+        for name, place in places.items():
+            kept_in = open_store(place)
             copies, proofs = catalogue.read_catalogue(kept_in)
             found = [(copy.server, copy.database, proof) for copy, proof in proofs]
             queries.replace_catalogue(engine, name, copies, found)
@@ -62,20 +63,26 @@ def rebuild(
     terminal.print_table(("store", "copies", "proofs"), rebuilt)
 
 
-def _folders(store: str | None, folder: Path | None, profile: str | None) -> dict[str, Path]:
+def _places(store: str | None, folder: Path | None, profile: str | None) -> dict[str, StoreAddress]:
+    """Where the stores are; saved keys are never given out, so a bucket needs this machine's."""
     if store is not None:
         names.check_system_name(store, kind="store")
     if folder is not None:
         if store is None:
             raise Refused("A folder was given without its name.", hint="Add --store NAME.")
-        return {store: folder.resolve()}
+        return {store: FolderAddress(name=store, folder=folder.resolve())}
     from flowforge.cli import saved
+    from flowforge.cli.stores import read_address
 
     known = [str(one["name"]) for one in saved.list_saved("store", profile)]
     if store is None and not known:
         raise Refused("No store is saved.", hint="Save one with `flowforge store add NAME`.")
     chosen = known if store is None else [store]
-    return {name: Path(str(saved.show_saved("store", name, profile)["folder"])) for name in chosen}
+    hidden = {"access_key_id": None, "secret_access_key": None}
+    return {
+        name: read_address(name, saved.show_saved("store", name, profile) | hidden)
+        for name in chosen
+    }
 
 
 def _ledger_url() -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import getpass
 import os
-import shlex
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -16,6 +14,7 @@ from pydantic import JsonValue
 from flowforge import terminal
 from flowforge.cli import saved
 from flowforge.cli.keys import add_key
+from flowforge.cli.stores import add_store
 from flowforge.errors import Refused, Unavailable
 from flowforge.rules import addresses, names
 from flowforge.terminal import JsonFlag, ProfileOption
@@ -79,27 +78,6 @@ def add_database(
         }
     )
     terminal.out.print(f"\nBack it up:\n  flowforge backup run {name}", markup=False)
-
-
-def add_store(
-    context: typer.Context,
-    name: Name,
-    folder: Annotated[Path, typer.Option("--folder", help="folder that keeps the copies")],
-    no_test: NoTest = False,
-    json: JsonFlag = False,
-    profile: ProfileOption = None,
-) -> None:
-    """Save a folder as a store of copies."""
-    _check_name(name, "store", context.args, "store")
-    folder = folder.expanduser().resolve()
-    if not no_test and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise Refused(
-            f"{folder} is not a folder that can be written here.",
-            hint=f"Make it with `mkdir -p {shlex.quote(str(folder))}`, "
-            "or use --no-test when only workers reach it.",
-        )
-    action = saved.save("store", name, {"folder": str(folder)}, profile)
-    _print_saved("store", name, action, str(folder), json)
 
 
 def add_pager(

@@ -9,13 +9,16 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect_aws import AwsCredentials
+from pydantic import SecretStr
 
-from blocks import BackupStore, Pager, PostgresServer, checks, documents
+from blocks import BackupStore, Pager, PostgresServer, checks, documents, lookup
 from blocks.__main__ import main
 from flowforge import prefect_api
 from flowforge.engines.postgres import cluster, installations
 from flowforge.engines.postgres.connection import connect
 from flowforge.errors import Refused
+from flowforge.rules.addresses import FolderAddress, S3Address
 from tests.prefect_server import run_module
 from tests.receivers import receive_posts
 
@@ -86,6 +89,11 @@ def test_a_changed_secret_is_noticed_and_others_stay(server: str) -> None:
         ({"servers": {"shop": "mysql://a:very-secret@b/c"}}, "not a PostgreSQL URL"),
         ({"stores": {"s": {"folder": "relative"}}}, "not absolute"),
         ({"stores": {"s": {"path": "/x"}}}, "unknown fields: path"),
+        ({"stores": {"s": {}}}, "either a folder or a bucket"),
+        ({"stores": {"s": {"folder": "/x", "bucket": "b"}}}, "either a folder or a bucket"),
+        ({"stores": {"s": {"bucket": "b", "access_key_id": "very-secret"}}}, "belong together"),
+        ({"stores": {"s": {"bucket": "b", "recipients": ["very-secret"]}}}, "age public key"),
+        ({"stores": {"s": {"bucket": "b", "lock_days": 0}}}, "lock_days"),
         ({"pagers": {"p": {"kind": "slack"}}}, "needs url"),
         ({"pagers": {"p": {"kind": "smtp", "password": "very-secret"}}}, "host, sender"),
         ({"pagers": {"p": "https://very-secret"}}, "not usable"),
@@ -197,6 +205,38 @@ def test_a_store_is_written_read_and_left_clean(tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
         checks.check_store("backups", BackupStore(folder=str(tmp_path / "gone")))
     assert "mkdir" in caught.value.hint
+
+
+def test_a_bucket_is_saved_with_keys_of_its_own_or_of_an_aws_credentials_block(server: str) -> None:
+    keys = {"access_key_id": "AKID", "secret_access_key": "very-secret"}
+    bucket = {"bucket": "kept", "prefix": "/a", "lock_days": 3}
+    lent_keys = AwsCredentials(
+        aws_access_key_id="OTHER",
+        aws_secret_access_key=SecretStr("hushed"),
+        region_name="eu-west-1",
+    )
+    apply({"stores": {"own": {**bucket, **keys}, "lent": {**bucket, "credentials": "aws-keys"}}})
+
+    with prefect_api.connect():
+        AwsCredentials.register_type_and_schema()
+        lent_keys.save("aws-keys", overwrite=True)
+        own, lent = lookup.find_store("own"), lookup.find_store("lent")
+        AwsCredentials.delete("aws-keys")
+
+    assert isinstance(own, S3Address) and isinstance(lent, S3Address)
+    assert (own.where, own.lock_days, own.access_key_id) == ("s3://kept/a/", 3, "AKID")
+    assert own.secret_access_key == SecretStr("very-secret")
+    assert (lent.access_key_id, lent.region) == ("OTHER", "eu-west-1")
+    assert lent.secret_access_key == SecretStr("hushed")
+    with prefect_api.connect() as client:
+        block = documents.read_one(client, "store", "own")
+    assert documents.where(block) == "s3://kept/a/"
+    assert "very-secret" not in json.dumps(documents.fields_without_secrets(block))
+
+
+def test_a_store_saved_when_there_were_only_folders_still_opens() -> None:
+    old = BackupStore.model_validate({"folder": "/srv/backups"})
+    assert old.address("s") == FolderAddress(name="s", folder=Path("/srv/backups"))
 
 
 def test_a_pager_is_tried_by_a_message_that_says_it_is_a_test(server: str) -> None:

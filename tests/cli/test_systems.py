@@ -20,6 +20,7 @@ from flowforge.rules import names
 from flowforge.rules.addresses import PostgresAddress
 from tests.cli.conftest import Command
 from tests.client.values import a_manifest, a_proof
+from tests.faults.buckets import SECRET, admin, make_bucket, serve_buckets
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,42 @@ def test_a_store_is_saved_by_its_whole_path(connected: Command, tmp_path: Path) 
     assert said.json["action"] == "created"
     assert connected("store", "test", "attic").code == 0
     assert connected("store", "remove", "attic").code == 0
+
+
+@pytest.fixture(scope="module")
+def buckets() -> Iterator[str]:
+    with serve_buckets() as url:
+        yield url
+
+
+def test_a_bucket_is_tried_saved_listed_and_tested_and_its_secret_never_shown(
+    connected: Command, buckets: str
+) -> None:
+    place = make_bucket(buckets)
+    words = ["store", "add", "cellar", "--s3", place.bucket, "--prefix", "kept"]
+    words += ["--endpoint", buckets, "--key-id-env", "KEY_ID", "--secret-env", "KEY"]
+    added = connected(*words, KEY_ID="AKIDEXAMPLE", KEY=SECRET)
+    assert added.code == 0, added.err
+    listed = connected("store", "list", "--json")
+    assert f"s3://{place.bucket}/kept/" in [one["where"] for one in listed.json["stores"]]
+    tested = connected("store", "test", "cellar", "--json")
+    assert (tested.json["ok"], tested.json["problems"]) == (True, [])
+    assert connected("store", "remove", "cellar").code == 0
+    left = [one["Key"] for one in admin(buckets).list_objects_v2(Bucket=place.bucket)["Contents"]]
+    assert left == ["kept/flowforge-store"]
+    for said in (added, listed, tested):
+        assert SECRET not in said.out + said.err
+
+
+def test_a_bucket_that_says_no_is_not_saved(connected: Command, buckets: str) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    said = connected("store", "add", "cellar", "--s3", "never-made", "--endpoint", buckets, **keys)
+    assert said.code == 3 and "no bucket never-made" in said.err
+    half = connected(
+        "store", "add", "cellar", "--s3", "b-made", "--key-id-env", "KEY_ID", KEY_ID="a"
+    )
+    assert half.code == 3 and "--secret-env" in half.err
+    assert connected("store", "list", "--json").json["stores"] == []
 
 
 def test_a_lost_ledger_is_made_again_from_the_store(
