@@ -7,16 +7,27 @@ import os
 
 import pytest
 
+from flowforge.errors import Unavailable
+from flowforge.local import server_api
+from flowforge.rules import crashes
 from flowforge.server.crashes import rewrite
 from tests.server.running import Running
 
 KILLED = "Process exited with status code: -9. Process was killed."
 
 
-def start_run(server: Running) -> str:
-    flow = server.post("/flows/", {"name": f"crashing-{os.urandom(4).hex()}"}).json()
-    state = {"type": "RUNNING", "name": "Running"}
-    return str(server.post("/flow_runs/", {"flow_id": flow["id"], "state": state}).json()["id"])
+def start_run(server: Running, pool: str | None = None, state: str = "RUNNING") -> str:
+    """A run in a state, of a work pool if one is named; nobody carries it out."""
+    name = f"crashing-{os.urandom(4).hex()}"
+    flow = server.post("/flows/", {"name": name}).json()
+    started = {"type": state, "name": state.title()}
+    path, asked = "/flow_runs/", {"flow_id": flow["id"], "state": started}
+    if pool:
+        server.post("/work_pools/", {"name": pool, "type": "process"})
+        deployed = {"name": name, "flow_id": flow["id"], "work_pool_name": pool}
+        deployment = server.post("/deployments/", deployed).json()
+        path, asked = f"/deployments/{deployment['id']}/create_flow_run", {"state": started}
+    return str(server.post(path, asked).json()["id"])
 
 
 def state_of(server: Running, run: str) -> dict[str, str]:
@@ -53,6 +64,26 @@ def test_a_report_that_cannot_be_read_is_refused_by_prefect_itself(server: Runni
     url = f"{server.api}/api/flow_runs/{run}/set_state"
     answer = server.client.post(url, content=b'{"state": {"type": "CRASHED"')
     assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("left", ["PENDING", "RUNNING", "CANCELLING"])
+def test_what_a_dead_worker_left_is_crashed_before_the_next_one_works(
+    server: Running, left: str
+) -> None:
+    mine, others = f"mine-{left.lower()}", f"others-{left.lower()}"
+    lost, waiting = start_run(server, mine, left), start_run(server, mine, "SCHEDULED")
+    of_another_pool = start_run(server, others, left)
+    assert server_api.settle_lost_runs(f"{server.api}/api", mine) == 1
+    assert state_of(server, lost)["type"] == "CRASHED"
+    assert crashes.LOST in state_of(server, lost)["message"]
+    assert " Hint: " in state_of(server, lost)["message"]
+    assert state_of(server, waiting)["type"] == "SCHEDULED"
+    assert state_of(server, of_another_pool)["type"] == left
+
+
+def test_a_server_that_cannot_say_what_was_lost_is_asked_again(server: Running) -> None:
+    with pytest.raises(Unavailable, match="answered 404"):
+        server_api.settle_lost_runs(f"{server.api}/nowhere", "a-pool")
 
 
 @pytest.mark.parametrize(
