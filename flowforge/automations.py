@@ -93,8 +93,8 @@ what the database held. Look whether the database was emptied, or made anew, by 
         alerts.SKIPPED,
         f"Backups of {_PLACE} are skipped: {{{{ event.payload.in_a_row }}}} in a row",
         f"""\
-The last {{{{ event.payload.in_a_row }}}} backups of {_PLACE} ended without a copy, because another \
-one was still running each time.
+The last {{{{ event.payload.in_a_row }}}} backups of {_PLACE} ended without a copy, because \
+another one was still running each time.
 
 {{{{ event.payload.hint }}}}
 """,

@@ -23,7 +23,7 @@ def restore_postgres(
     server: str,
     database: str | None = None,
     copy: str = "latest",
-    action: Literal["plan", "apply", "undo"] = "plan",
+    action: Literal["plan", "apply", "undo", "drop-kept"] = "plan",
     plan_hash: str | None = None,
     target_server: str | None = None,
     target_database: str | None = None,
@@ -38,7 +38,8 @@ def restore_postgres(
         database: Its database; empty means the one the server was registered with.
         copy: Name of a copy, or `latest` for the newest usable one.
         action: `plan` touches nothing and shows a hash; `apply` does what was planned; `undo` puts
-            back the database that was live before.
+            back the database that was live before; `drop-kept` drops what restores to this server
+            kept for more than seven days.
         plan_hash: For `apply` the hash of the plan you read; for `undo` the restore's id.
         target_server: Registered server to restore to; empty means the one it came from.
         target_database: Name it shall have there; empty means its own. The live one is replaced.
@@ -56,14 +57,17 @@ def restore_postgres(
         to_server = target_server or server
         to_database = postgres.database_of(to_server, target_database or database)
         subject = f"restore {to_server} {to_database}"
+        record.about(to_server, to_database)
 
         if action == "undo":
             return _undo(record, to_server, to_database, plan_hash)
+        if action == "drop-kept":
+            return _drop_kept(record, to_server)
 
         copies = storage.list_copies(server, database, store)
         chosen = storage.choose_copy(copies, copy, server=server, database=database)
         manifest = storage.load_manifest(chosen)
-        estimate = restores.estimate(storage.load_proofs(chosen))
+        estimate = storage.estimate_seconds(chosen)
         plan = postgres.plan_restore(chosen, manifest, to_server, to_database, estimate, masks)
         record.done(restores.intent(plan), plan=plan, plan_hash=plan.digest)
         if action == "plan":
@@ -95,4 +99,11 @@ def _undo(record: ledger.Recorder, server: str, database: str, restore_id: str |
         f"{database} is again what it was before; the restored one is {undone.kept_as}",
         **postgres.facts_of(undone),
     )
+    return Completed(message=record.evidence)
+
+
+def _drop_kept(record: ledger.Recorder, server: str) -> State:
+    dropped = postgres.drop_kept(server)
+    names = ", ".join(one.name for one in dropped) or "none is old enough"
+    record.done(f"dropped what restores had kept on {server}: {names}", dropped=dropped)
     return Completed(message=record.evidence)

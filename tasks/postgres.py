@@ -5,20 +5,23 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks import lookup
-from flowforge.engines.backup import dump, proof, restore
+from flowforge.engines.backup import dump, keeping, proof, restore, tables
 from flowforge.engines.backup.progress import Progress
 from flowforge.engines.backup.store import open_store
-from flowforge.rules import names
+from flowforge.rules import kept, names
 from flowforge.rules.backups import Copy, Manifest, Proof, RunFacts
+from flowforge.rules.kept import KeptDatabase
 from flowforge.rules.masks import Mask
 from flowforge.rules.proving import ProofPolicy
 from flowforge.rules.restores import RestorePlan
+from flowforge.rules.table_restores import TablePlan
 from tasks import retrying
 
 _PROGRESS_EVERY_SECONDS = 2.0
@@ -40,12 +43,17 @@ def database_of(server: str, database: str | None) -> str:
     retry_delay_seconds=retrying.DELAYS_SECONDS,
     retry_condition_fn=retrying.only_unavailable,
 )
-def dump_into(server: str, database: str, store: str) -> Manifest:
+def dump_into(server: str, database: str, store: str, engine: dump.Engine = "members") -> Manifest:
     """Stream a dump into a store and learn its facts from the same bytes."""
     address = lookup.find_server(server)
     kept_in = open_store(lookup.find_store(store))
     manifest = dump.take_copy(
-        address, database, kept_in, run=_run_facts(), on_progress=_ProgressReport(database).tell
+        address,
+        database,
+        kept_in,
+        run=_run_facts(),
+        engine=engine,
+        on_progress=_ProgressReport(database).tell,
     )
     get_run_logger().info(
         "stored %s: %d tables, %s rows, %.1f MB",
@@ -129,6 +137,51 @@ def apply_restore(plan: RestorePlan, manifest: Manifest, agreed: str | None) -> 
 def undo_restore(server: str, database: str, restore_id: str) -> restore.Restoration:
     """Put the database back that was live before a restore."""
     return restore.undo(lookup.find_server(server), database, restore_id)
+
+
+@task(task_run_name="drop what restores kept on {server}", cache_policy=NO_CACHE)
+def drop_kept(server: str) -> tuple[KeptDatabase, ...]:
+    """Drop the databases that restores set aside and that nobody went back to in seven days."""
+    address = lookup.find_server(server)
+    old = [one for one in keeping.list_kept(address) if kept.is_droppable(one, datetime.now(UTC))]
+    return keeping.drop_kept(address, [(one.name, one.oid) for one in old])
+
+
+@task(
+    task_run_name="plan to bring tables of {copy.name} back to {server}/{database}",
+    cache_policy=NO_CACHE,
+    retries=retrying.RETRIES,
+    retry_delay_seconds=retrying.DELAYS_SECONDS,
+    retry_condition_fn=retrying.only_unavailable,
+)
+def plan_tables(
+    copy: Copy, manifest: Manifest, server: str, database: str, wanted: Sequence[str]
+) -> TablePlan:
+    """Look at the copy and at the database its tables would go into; touch neither."""
+    kept_in = open_store(lookup.find_store(copy.store))
+    return tables.plan(kept_in, manifest, copy, lookup.find_server(server), database, wanted)
+
+
+@task(
+    task_run_name="bring tables of {plan.copy_name} back to {plan.target.database}",
+    cache_policy=NO_CACHE,
+    retries=retrying.RETRIES,
+    retry_delay_seconds=retrying.DELAYS_SECONDS,
+    retry_condition_fn=retrying.only_unavailable,
+)
+def apply_tables(
+    plan: TablePlan, manifest: Manifest, agreed: str | None
+) -> tables.TableRestoration:
+    """Load the tables aside, compare them, and put them into a schema of their own."""
+    address = lookup.find_server(plan.target.server)
+    kept_in = open_store(lookup.find_store(plan.store))
+    return tables.apply(kept_in, manifest, address, plan, agreed)
+
+
+@task(task_run_name="undo the restore of tables {restore_id}", cache_policy=NO_CACHE)
+def undo_tables(server: str, database: str, restore_id: str) -> str:
+    """Drop the schema a restore of tables made, and return its name."""
+    return tables.undo(lookup.find_server(server), database, restore_id)
 
 
 def facts_of(done: restore.Restoration) -> dict[str, object]:

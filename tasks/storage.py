@@ -9,13 +9,22 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import lookup
-from flowforge.engines.backup import catalogue, examining, forget, history, holds
+from flowforge.engines.backup import (
+    catalogue,
+    examining,
+    fence,
+    forget,
+    history,
+    holds,
+    mirror,
+    renames,
+)
 from flowforge.engines.backup.store import open_store
 from flowforge.errors import Damaged, Refused
-from flowforge.rules import drills, retention
+from flowforge.rules import drills, restores, retention
 from flowforge.rules.backups import Copy, Level, Manifest, Proof
 from flowforge.rules.drills import Drill
-from tasks import retrying
+from tasks import ledger, retrying
 
 
 @task(
@@ -100,11 +109,44 @@ def load_manifest(copy: Copy) -> Manifest:
     return catalogue.load_manifest(kept_in, copy.server, copy.database, copy.name)
 
 
-@task(task_run_name="read the proofs of {copy.name}", cache_policy=NO_CACHE)
-def load_proofs(copy: Copy) -> list[Proof]:
-    """Every proof of a copy, oldest first."""
+@task(task_run_name="check whose copies {server}/{database} has", cache_policy=NO_CACHE)
+def check_name(server: str, database: str, store: str, renamed_from: str | None) -> None:
+    """Make sure that a renamed database's copies go on only when somebody confirmed it."""
+    kept_in = open_store(lookup.find_store(store))
+    renames.check(kept_in, lookup.find_server(server), database, renamed_from=renamed_from)
+
+
+@task(task_run_name="bring copies of {server}/{database} to {other}", cache_policy=NO_CACHE)
+def catch_up(
+    server: str, database: str, store: str, other: str, policy: retention.Retention
+) -> mirror.Caught:
+    """Bring to a second store what it lacks; one that is away is behind, and no failure."""
+    first, second = (open_store(lookup.find_store(name)) for name in (store, other))
+    with fence.held(lookup.find_server(server), database):
+        caught = mirror.catch_up(first, second, server, database, policy=policy)
+    get_run_logger().info("brought %d copies to %s", len(caught.copied), other)
+    return caught
+
+
+def note_second_stores(server: str, database: str, caught: Sequence[mirror.Caught]) -> list[str]:
+    """Tell the ledger what second stores hold now; return a remark on each that is behind."""
+    remarks = []
+    for one in caught:
+        if one.why is None:
+            ledger.note_copies(server, database, list_copies(server, database, one.store), {})
+        remarks += one.remarks()
+    return remarks
+
+
+@task(task_run_name="estimate how long {copy.name} takes to load", cache_policy=NO_CACHE)
+def estimate_seconds(copy: Copy) -> float | None:
+    """How long a restore should take, by the pace of the last drills or by its own last proof."""
     kept_in = open_store(lookup.find_store(copy.store))
-    return catalogue.load_proofs(kept_in, copy.server, copy.database, copy.name)
+    drilled = history.read(kept_in, copy.server, copy.database)
+    if by_pace := drills.estimate(drilled, copy.raw_bytes):
+        return by_pace.seconds
+    found = catalogue.load_proofs(kept_in, copy.server, copy.database, copy.name)
+    return restores.last_measured(found)
 
 
 @task(task_run_name="forget copies of {server}/{database}", cache_policy=NO_CACHE)

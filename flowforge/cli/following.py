@@ -54,10 +54,10 @@ def follow(run: Run) -> Operation:
     return run.result()
 
 
-def run_to_end(profile: str | None, deployment: str, **parameters: str) -> tuple[Run, Operation]:
+def run_to_end(profile: str | None, deployment: str, **parameters: object) -> tuple[Run, Operation]:
     """Start a run, follow it, and return it with what it recorded; raises as `follow` does."""
     with open_client(profile) as client:
-        run = client.run(deployment, **parameters)
+        run = client.run(deployment, idempotency_key=None, **parameters)
         return run, follow(run)
 
 

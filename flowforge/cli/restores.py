@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
-from datetime import UTC
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 
 from flowforge import terminal
-from flowforge.cli import backups, following
+from flowforge.cli import backups, following, planned
 from flowforge.cli.backups import Database, DatabaseOption, Server, StoreOption
 from flowforge.errors import Refused
 from flowforge.rules import names
 from flowforge.terminal import JsonFlag, ProfileOption
 
 RESTORE = "restore-postgres/on-demand"
+TABLES = "restore-tables/on-demand"
 
 CopyOption = Annotated[str, typer.Option("--copy", help="name of the copy, or `latest`")]
 ToServer = Annotated[
@@ -24,6 +23,15 @@ ToServer = Annotated[
 ]
 ToDatabase = Annotated[
     str | None, typer.Option("--to-database", help="database to restore as; by default the same")
+]
+
+Tables = Annotated[
+    list[str] | None,
+    typer.Option("--table", help="only this table, beside the live one; may be repeated"),
+]
+Masks = Annotated[
+    list[str] | None,
+    typer.Option("--mask", help="TABLE.COLUMN=SQL, seen by nobody before it; may be repeated"),
 ]
 
 group = typer.Typer(help="Bring a copy back: plan, apply, undo.", no_args_is_help=True)
@@ -42,16 +50,21 @@ def plan_restore(
     to_server: ToServer = None,
     to_database: ToDatabase = None,
     store: StoreOption = None,
+    table: Tables = None,
+    mask: Masks = None,
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
     """Say what a restore would do and lose; print the hash to apply."""
     parameters = _parameters(server, database, copy, to_server, to_database, store)
-    run, operation = following.run_to_end(profile, RESTORE, action="plan", **parameters)
+    deployment, chosen = _chosen(parameters, table, mask)
+    run, operation = following.run_to_end(profile, deployment, action="plan", **chosen)
     if json:
         terminal.print_json({"run": following.run_json(run), **operation.facts})
-        return
-    _print_plan(operation.facts, parameters)
+    elif table:
+        planned.print_tables(operation.facts, chosen)
+    else:
+        planned.print_plan(operation.facts, chosen)
 
 
 @group.command("apply")
@@ -63,26 +76,20 @@ def apply_restore(
     to_server: ToServer = None,
     to_database: ToDatabase = None,
     store: StoreOption = None,
+    table: Tables = None,
+    mask: Masks = None,
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
     """Restore as planned: load beside the live one, compare, swap."""
     parameters = _parameters(server, database, copy, to_server, to_database, store)
-    parameters |= {"action": "apply", "plan_hash": plan}
-    run, operation = following.run_to_end(profile, RESTORE, **parameters)
-    following.print_evidence(run, operation, json)
-    if json:
-        return
-    undo = ["flowforge", "restore", "undo", str(operation.facts.get("restore_id"))]
-    undo += ["--server", to_server or server]
-    undo += ["--database", str(operation.facts.get("database"))]
-    terminal.print_facts(
-        {
-            "database": operation.facts.get("database"),
-            "the old one": operation.facts.get("kept_as"),
-            "take it back": shlex.join(undo) if operation.facts.get("kept_as") else None,
-        }
+    deployment, chosen = _chosen(parameters, table, mask)
+    run, operation = following.run_to_end(
+        profile, deployment, action="apply", plan_hash=plan, **chosen
     )
+    following.print_evidence(run, operation, json)
+    if not json:
+        planned.print_done(operation.facts, to_server or server)
 
 
 @group.command("undo")
@@ -90,13 +97,54 @@ def undo_restore(
     restore_id: Annotated[str, typer.Argument(help="what `restore apply` printed")],
     server: Annotated[str, typer.Option("--server", help="server that was restored to")],
     database: DatabaseOption = None,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="it was a restore of single tables")
+    ] = False,
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
     """Give the database that was live before a restore its name back."""
     parameters = backups.database_parameters(server, database, None)
     parameters |= {"action": "undo", "plan_hash": restore_id}
+    deployment = TABLES if tables else RESTORE
+    following.print_evidence(*following.run_to_end(profile, deployment, **parameters), json)
+
+
+@group.command("drop-kept")
+def drop_kept(
+    server: Server,
+    json: JsonFlag = False,
+    profile: ProfileOption = None,
+) -> None:
+    """Drop the databases that restores kept for more than seven days."""
+    parameters = backups.database_parameters(server, None, None) | {"action": "drop-kept"}
     following.print_evidence(*following.run_to_end(profile, RESTORE, **parameters), json)
+
+
+def _chosen(
+    parameters: Mapping[str, str], tables: Sequence[str] | None, masks: Sequence[str] | None
+) -> tuple[str, dict[str, object]]:
+    """The deployment that does what is wanted, and all it is told."""
+    if not tables:
+        told = [_mask(text) for text in masks or ()]
+        return RESTORE, {**parameters, **({"masks": told} if told else {})}
+    if masks or "target_server" in parameters or "target_database" in parameters:
+        raise Refused(
+            "Single tables are brought back beside the live ones of their own database.",
+            hint="Leave out --mask, --to-server and --to-database, or restore the whole database.",
+        )
+    return TABLES, {**parameters, "tables": list(tables)}
+
+
+def _mask(text: str) -> dict[str, str]:
+    place, equals, expression = text.partition("=")
+    table, dot, column = place.strip().rpartition(".")
+    if not (equals and dot and table and column and expression.strip()):
+        raise Refused(
+            "A mask cannot be read.",
+            hint="Write it as --mask \"customers.email='user' || id || '@example.org'\".",
+        )
+    return {"table": table, "column": column, "expression": expression.strip()}
 
 
 def _parameters(
@@ -114,53 +162,3 @@ def _parameters(
     if to_database is not None:
         given["target_database"] = names.check_database_name(to_database)
     return given
-
-
-def _print_plan(facts: Mapping[str, object], parameters: Mapping[str, str]) -> None:
-    from flowforge.rules.restores import RestorePlan
-
-    plan = RestorePlan.model_validate(facts.get("plan"), extra="ignore")
-    target = plan.target
-    replaces = target.database_oid is not None
-    terminal.print_facts(
-        {
-            "copy": f"{plan.copy_name} of {plan.source_database} on {plan.source_server} "
-            f"({plan.copy_level.label})",
-            "taken": f"{plan.snapshot_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, "
-            f"{terminal.show_age(plan.snapshot_at)} ago",
-            "goes to": f"{target.database} on {target.server} (PostgreSQL {target.major})",
-            "loaded as": plan.side_database,
-            "old one kept as": plan.kept_as,
-            "loses": f"the writes of the last {terminal.show_seconds(plan.loses_seconds)}"
-            if replaces
-            else "nothing: there is no such database yet",
-            "sessions ended": target.sessions if replaces else None,
-            "takes disk": f"about {terminal.show_bytes(plan.database_bytes)} more",
-            "takes time": "unknown"
-            if plan.estimated_seconds is None
-            else f"about {terminal.show_seconds(plan.estimated_seconds)}",
-            "plan hash": facts.get("plan_hash"),
-        }
-    )
-    for warning in plan.warnings:
-        terminal.out.print(f"warning: {terminal.show(warning)}", markup=False)
-    if plan.obstacles:
-        raise Refused("The restore cannot be done yet.", hint=" ".join(plan.obstacles))
-    # `latest` may be another copy by then, so the command names the one that was planned.
-    command = _apply_command({**parameters, "copy": plan.copy_name}, str(facts.get("plan_hash")))
-    terminal.out.print(f"\nTo do it:\n  {command}", markup=False)
-
-
-def _apply_command(parameters: Mapping[str, str], plan_hash: str) -> str:
-    words = ["flowforge", "restore", "apply", parameters["server"]]
-    if "database" in parameters:
-        words.append(parameters["database"])
-    for option, name in (
-        ("--copy", "copy"),
-        ("--to-server", "target_server"),
-        ("--to-database", "target_database"),
-        ("--store", "store"),
-    ):
-        if name in parameters:
-            words += [option, parameters[name]]
-    return shlex.join([*words, "--plan", plan_hash])

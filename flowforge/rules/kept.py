@@ -43,6 +43,11 @@ def read_mark(comment: str | None) -> tuple[str, datetime] | None:
     return (found["id"], datetime.fromisoformat(found["at"])) if found else None
 
 
+def is_droppable(one: KeptDatabase, now: datetime, age: timedelta = KEPT_FOR) -> bool:
+    """Whether a database has been kept long enough."""
+    return now - one.since >= age
+
+
 def choose_droppable(
     kept: Iterable[KeptDatabase], chosen: Iterable[tuple[str, int]], now: datetime, age: timedelta
 ) -> tuple[KeptDatabase, ...]:
@@ -60,7 +65,7 @@ def choose_droppable(
                 f"No database {name!r} with the number {oid} is kept from before a restore.",
                 hint="List the kept databases again and choose from that list.",
             )
-        if now - one.since < age:
+        if not is_droppable(one, now, age):
             raise Refused(
                 f"{name!r} has been kept since {one.since:%Y-%m-%d %H:%M} UTC only.",
                 hint=f"It may go after {one.since + age:%Y-%m-%d %H:%M} UTC; until then the restore"

@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 
 from pydantic import Field
 
+from flowforge.rules.backups import Level, Manifest, Proof
 from flowforge.rules.proofs import Answer, Verdict
 from flowforge.rules.values import Value
 
@@ -61,6 +62,16 @@ class ProofPolicy(Value):
 
 STANDARD_PROOF = ProofPolicy()
 DRILL_PROOF = ProofPolicy(budget_seconds=4 * 3600, largest_bytes=1024**5, start_prefect=True)
+
+
+def needs_second_opinion(manifest: Manifest, proof: Proof) -> bool:
+    """Whether a copy that failed may have been read wrongly by us, so that `pg_dump` should try.
+
+    A copy whose stored bytes are not those that were sent is the store's fault, and one whose
+    questions were answered otherwise is right: neither gets better by another way of reading.
+    """
+    wrong_content = proof.level in (Level.RESTORED, Level.COMPARED)
+    return manifest.engine == "members" and proof.verdict == "failed" and wrong_content
 
 
 def is_expected(question: Question, value: object) -> bool:

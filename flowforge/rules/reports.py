@@ -47,8 +47,7 @@ def backup_evidence(manifest: Manifest, proof: Proof) -> str:
 
 def backup_report(
     manifest: Manifest,
-    read_back: Proof,
-    proof: Proof | None,
+    proofs: Sequence[Proof],
     copies: Sequence[Copy],
     forgotten: Sequence[str],
     remarks: Sequence[str],
@@ -56,9 +55,10 @@ def backup_report(
     now: datetime,
 ) -> str:
     """The report of one backup."""
-    best = proof or read_back
+    best, read_back = proofs[-1], proofs[0]
+    proof = best if len(proofs) > 1 else None
     lines = [
-        f"# {_headline(best)}: `{_name(manifest.database.name)}` on `{manifest.server.name}`",
+        f"# {_headline(best)}: `{name(manifest.database.name)}` on `{manifest.server.name}`",
         "",
         f"**{best.summary()}.** Copy `{manifest.name}` in store `{copies[0].store}`.",
         "",
@@ -69,26 +69,30 @@ def backup_report(
         *_costs(manifest, read_back, proof),
         f"| copies kept | {len(copies)}, {len(forgotten)} forgotten in this run | the store |",
     ]
-    lines += _section("Differences", best.differences)
-    lines += _section("Remarks", [*manifest.warnings, *best.remarks, *remarks])
+    lines += section("Differences", best.differences)
+    lines += section("Remarks", [*manifest.warnings, *best.remarks, *remarks])
     return "\n".join([*lines, *_to_restore(manifest), *_tables(manifest)])
 
 
 def _to_restore(manifest: Manifest) -> list[str]:
-    database = _shell(manifest.database.name)
+    database = shell(manifest.database.name)
     plan = f"flowforge restore plan {manifest.server.name} {database} --copy {manifest.name}"
-    plainly = f"gunzip -c {manifest.name}.sql.gz | psql -X -v ON_ERROR_STOP=1 NEW"
+    unpacked = f"gunzip -c {manifest.name}.sql.gz"
+    if manifest.seal:
+        unpacked = f"age -d -i IDENTITY {manifest.name}.sql.gz.age | gunzip -c"
+    plainly = f"{unpacked} | psql -X -v ON_ERROR_STOP=1 NEW"
     return [
         "",
         "## To restore it",
         "",
-        *_code(plan),
+        *code(plan),
         "",
         "Without FlowForge, into an empty database:",
         "",
-        *_code(plainly),
+        *code(plainly),
         "",
-        f"SHA-256 of the file: `{manifest.data.sha256}`",
+        f"SHA-256 of the file: `{manifest.data.sha256}`. Step by step, and how to open a sealed "
+        "copy: docs/operations/break-glass.md",
     ]
 
 
@@ -130,7 +134,7 @@ def drill_report(copy: Copy, proof: Proof) -> str:
     """The report of one restore drill."""
     restore = duration(proof.restore_seconds) if proof.restore_seconds else "not measured"
     lines = [
-        f"# {_headline(proof)}: copy `{copy.name}` of `{_name(copy.database)}` on `{copy.server}`",
+        f"# {_headline(proof)}: copy `{copy.name}` of `{name(copy.database)}` on `{copy.server}`",
         "",
         f"**{proof.summary()}.**",
         "",
@@ -146,9 +150,9 @@ def drill_report(copy: Copy, proof: Proof) -> str:
         f"| indexes checked against their rows | {proof.indexes_checked:,} |",
         f"| time of each phase | {_phases(proof)} |",
     ]
-    lines += _section("Questions", [answer.line() for answer in proof.answers])
-    lines += _section("Differences", proof.differences)
-    lines += _section("Remarks", proof.remarks)
+    lines += section("Questions", [answer.line() for answer in proof.answers])
+    lines += section("Differences", proof.differences)
+    lines += section("Remarks", proof.remarks)
     return "\n".join(lines)
 
 
@@ -161,35 +165,35 @@ def plan_report(plan: RestorePlan) -> str:
     """A restore plan as somebody agrees to it."""
     estimate = "not known" if plan.estimated_seconds is None else duration(plan.estimated_seconds)
     target = plan.target
-    kept_as = f"`{_name(plan.kept_as)}`" if plan.kept_as else "there is none"
+    kept_as = f"`{name(plan.kept_as)}`" if plan.kept_as else "there is none"
     lines = [
-        f"# Plan `{plan.digest}`: `{plan.copy_name}` to `{_name(target.database)}`, "
+        f"# Plan `{plan.digest}`: `{plan.copy_name}` to `{name(target.database)}`, "
         f"server `{target.server}`",
         "",
         "Nothing has been touched.",
         "",
         "| | |",
         "|---|---|",
-        f"| copy of | `{_name(plan.source_database)}` on `{plan.source_server}`, "
+        f"| copy of | `{name(plan.source_database)}` on `{plan.source_server}`, "
         f"taken {plan.snapshot_at:%Y-%m-%d %H:%M:%S} UTC |",
         f"| proven to | {plan.copy_level.label} |",
         f"| writes lost if it replaces the live one | the last {duration(plan.loses_seconds)} |",
         f"| size of the original | {size(plan.database_bytes)}; as much must be free there |",
-        f"| time to load, from its last proof | {estimate} |",
+        f"| time to load, from its last drills or proof | {estimate} |",
         f"| the live database is kept as | {kept_as} |",
         f"| sessions that will be ended | {target.sessions} |",
     ]
-    lines += _section("In the way, to be changed first", plan.obstacles)
-    lines += _section("Mind", plan.warnings)
+    lines += section("In the way, to be changed first", plan.obstacles)
+    lines += section("Mind", plan.warnings)
     if not plan.obstacles:
         to_server = "" if target.server == plan.source_server else f" --to-server {target.server}"
         same = target.database == plan.source_database
-        to_database = "" if same else f" --to-database {_shell(target.database)}"
+        to_database = "" if same else f" --to-database {shell(target.database)}"
         command = (
-            f"flowforge restore apply {plan.source_server} {_shell(plan.source_database)} "
+            f"flowforge restore apply {plan.source_server} {shell(plan.source_database)} "
             f"--copy {plan.copy_name}{to_server}{to_database} --plan {plan.digest}"
         )
-        lines += ["", "## To do it", "", *_code(command)]
+        lines += ["", "## To do it", "", *code(command)]
     return "\n".join(lines)
 
 
@@ -203,7 +207,7 @@ def restored_report(plan: RestorePlan, compared: Comparison | None, *, seconds: 
         f"before it took its place**, in {duration(seconds)} (measured)."
     )
     lines = [
-        f"# Restored: `{_name(target.database)}` on `{target.server}` is `{plan.copy_name}`",
+        f"# Restored: `{name(target.database)}` on `{target.server}` is `{plan.copy_name}`",
         "",
         done,
         "",
@@ -213,12 +217,12 @@ def restored_report(plan: RestorePlan, compared: Comparison | None, *, seconds: 
         undo = f"flowforge restore undo {plan.restore_id} --server {target.server}"
         lines += [
             "",
-            f"The database that was live is kept as `{_name(plan.kept_as)}`. To go back:",
+            f"The database that was live is kept as `{name(plan.kept_as)}`. To go back:",
             "",
         ]
-        lines += _code(f"{undo} --database {_shell(target.database)}")
+        lines += code(f"{undo} --database {shell(target.database)}")
         lines += ["", "When it is no longer wanted:", ""]
-        lines += _code(f'DROP DATABASE "{plan.kept_as}";')
+        lines += code(f'DROP DATABASE "{plan.kept_as}";')
     return "\n".join(lines)
 
 
@@ -233,7 +237,8 @@ def _scratch(proof: Proof | None) -> str:
     return f", restored on {version}" if version else ""
 
 
-def _section(title: str, entries: Sequence[str]) -> list[str]:
+def section(title: str, entries: Sequence[str]) -> list[str]:
+    """A heading with its entries; nothing at all when there is none."""
     return ["", f"## {title}", "", *(f"- {_plain(entry)}" for entry in entries)] if entries else []
 
 
@@ -247,7 +252,7 @@ def _tables(manifest: Manifest) -> list[str]:
     return ["", "## Tables", "", "| table | rows | text |", "|---|---:|---:|", *rows, *rest]
 
 
-def _name(text: str) -> str:
+def name(text: str) -> str:
     """A name inside backquotes, on one line."""
     return " ".join(text.replace("`", "'").split())
 
@@ -257,10 +262,12 @@ def _plain(text: str) -> str:
     return re.sub(r"([|`*_<>\[\]\\])", r"\\\1", " ".join(text.split()))
 
 
-def _shell(word: str) -> str:
+def shell(word: str) -> str:
+    """A word as a shell takes it."""
     safe = re.fullmatch(r"[\w@%+=:,./-]+", word)
     return word if safe else "'" + word.replace("'", "'\"'\"'") + "'"
 
 
-def _code(command: str) -> list[str]:
+def code(command: str) -> list[str]:
+    """A command to copy."""
     return ["```", command, "```"]

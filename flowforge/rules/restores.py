@@ -74,7 +74,7 @@ class RestorePlan(Value):
     target: TargetFacts
     side_database: str
     kept_as: str | None = Field(description="the name the live database gets, if there is one")
-    estimated_seconds: float | None = Field(description="what the last proof took, or unknown")
+    estimated_seconds: float | None = Field(description="from the last drills, or unknown")
     masks: tuple[Mask, ...] = ()
     obstacles: tuple[str, ...] = Field(description="what has to be changed first, as instructions")
     warnings: tuple[str, ...] = ()
@@ -230,7 +230,7 @@ def check_plan(digest: str, obstacles: Sequence[str], agreed: str | None) -> Non
         )
 
 
-def estimate(proofs: Sequence[Proof]) -> float | None:
+def last_measured(proofs: Sequence[Proof]) -> float | None:
     """How long loading a copy took in its last proof, in seconds, or `None` when never tried."""
     measured = [proof.restore_seconds for proof in proofs if proof.restore_seconds is not None]
     return measured[-1] if measured else None

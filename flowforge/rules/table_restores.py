@@ -82,6 +82,22 @@ class RestoredTable(Value):
     rows: int
 
 
+def intent(plan: TablePlan) -> str:
+    """The one line of a plan in a table."""
+    place = f"{plan.target.server}/{plan.target.database}"
+    return f"plan {plan.digest}: {len(plan.tables)} tables of {plan.copy_name} to {place}"
+
+
+def evidence(plan: TablePlan, restored: Iterable[RestoredTable]) -> str:
+    """The one line of a restore of tables in a table."""
+    found = list(restored)
+    place = f"{plan.target.database}, schema {plan.schema_name}"
+    if not found:
+        return f"the tables of {plan.copy_name} were brought to {place} already"
+    rows = sum(table.rows for table in found)
+    return f"{len(found)} tables compared, {rows:,} rows of {plan.copy_name} in {place}"
+
+
 def mark(restore_id: str) -> str:
     """The comment that says a schema is ours and may be dropped when the restore is undone."""
     return f"flowforge: tables of restore {restore_id}"

@@ -65,6 +65,7 @@ def shop(
             "INSERT INTO orders SELECT g, g * 1.5, 'n' || g FROM generate_series(1, 500) g"
         )
     PostgresServer.of(address).save("shop", overwrite=True)
+    (tmp_path / "backups").mkdir()
     BackupStore(folder=str(tmp_path / "backups")).save("backups", overwrite=True)
     yield address
     with connect(postgres, "postgres") as session:

@@ -64,7 +64,7 @@ def test_a_missing_right_is_refused_by_the_table_s_name(
     PostgresServer.of(limited).save("limited", overwrite=True)
     with pytest.raises(Refused, match=r"may not read public\.orders"):
         backup_postgres(server="limited", database="app")
-    assert not (tmp_path / "backups").exists()
+    assert list((tmp_path / "backups").iterdir()) == []
 
 
 def test_a_backup_that_meets_a_running_one_is_skipped(shop: PostgresAddress) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flowforge.errors import Busy, Damaged, Refused, Unavailable
-from flowforge.rules import backups, comparison, reports
+from flowforge.rules import backups, comparison, proving, reports
 from flowforge.rules.backups import Level, Manifest, Proof, Verdict, catalogue_entry, read_manifest
 
 AT = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
@@ -150,8 +150,7 @@ def test_a_report_holds_the_answer_first_and_the_next_command() -> None:
     )
     text = reports.backup_report(
         manifest(),
-        proof(1, "proven", 0),
-        done,
+        [proof(1, "proven", 0), done],
         [catalogue_entry(manifest(), [done.mark], "backups")],
         [],
         ["a | b"],
@@ -183,3 +182,22 @@ def test_errors_survive_a_journey_between_processes(kind: type[Refused]) -> None
         {"table": "t"},
     )
     assert "do this" in str(copy)
+
+
+@pytest.mark.parametrize(
+    ("engine", "level", "verdict", "wanted"),
+    [
+        ("members", 3, "failed", True),
+        ("members", 2, "failed", True),
+        ("members", 1, "failed", False),  # the store's fault
+        ("members", 4, "failed", False),  # the copy is right, the data is not
+        ("members", 3, "inconclusive", False),
+        ("members", 3, "proven", False),
+        ("pg_dump", 3, "failed", False),  # it is the second opinion
+    ],
+)
+def test_only_a_copy_our_engine_may_have_read_wrongly_is_made_once_more(
+    engine: str, level: int, verdict: Verdict, wanted: bool
+) -> None:
+    made = manifest().model_copy(update={"engine": engine})
+    assert proving.needs_second_opinion(made, proof(level, verdict, 0)) is wanted

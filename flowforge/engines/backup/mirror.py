@@ -47,6 +47,17 @@ class Caught:
     why: str | None = None
     """What kept it from catching up, if anything did."""
 
+    def remarks(self) -> list[str]:
+        """What a person should know of it, if anything."""
+        found = [f"{self.store} does not hold {name}: {why}" for name, why in self.damaged.items()]
+        if self.behind or self.why:
+            newest = "it holds no copy"
+            if self.newest_at:
+                newest = f"its newest is of {self.newest_at:%Y-%m-%d %H:%M} UTC"
+            reason = f" ({self.why})" if self.why else ""
+            found.append(f"{self.store} is behind by {len(self.behind)} copies, {newest}{reason}")
+        return found
+
 
 def catch_up(
     first: Store,
