@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue, SecretStr, ValidationError
 
 from flowforge import terminal
 from flowforge.cli import saved
@@ -34,6 +34,9 @@ LockDays = Annotated[
 Recipient = Annotated[
     list[str] | None, typer.Option("--recipient", help="age key to seal to; may be repeated")
 ]
+RecoveryKey = Annotated[
+    Path | None, typer.Option("--recovery-key", help="file of a key that opens them; not kept")
+]
 NoTest = Annotated[bool, typer.Option("--no-test", help="save it without trying it first")]
 _BUCKET_FIELDS = ("bucket", "prefix", "region", "endpoint_url", "lock_days")
 
@@ -50,6 +53,7 @@ def add_store(
     secret_env: SecretEnv = None,
     lock_days: LockDays = None,
     recipient: Recipient = None,
+    recovery_key: RecoveryKey = None,
     no_test: NoTest = False,
     json: JsonFlag = False,
     profile: ProfileOption = None,
@@ -69,6 +73,8 @@ def add_store(
         given = (bucket, f"{plain}/" if plain else "", region, endpoint, lock_days)
         value |= dict(zip(_BUCKET_FIELDS, given, strict=True)) | _keys(key_id_env, secret_env)
     address = read_address(name, value)
+    if recipient and not no_test:
+        _prove_recovery(recipient, recovery_key)
     problems = [] if no_test else _try(address)
     action = saved.save("store", name, value, profile)
     _print(name, action, address, problems, json)
@@ -104,6 +110,26 @@ def _keys(key_id_env: str | None, secret_env: str | None) -> dict[str, JsonValue
             hint="Name two variables that are set: --key-id-env VAR and --secret-env VAR.",
         )
     return {"access_key_id": found[0], "secret_access_key": found[1]}
+
+
+def _prove_recovery(recipients: list[str], file: Path | None) -> None:
+    """Let no copy be sealed before a key was seen to open what is sealed like it."""
+    from flowforge.engines.backup import recovery  # a compiled module that only this needs
+
+    if file is None:
+        raise Refused(
+            "No recovery key was shown to open what would be sealed.",
+            hint="Add --recovery-key FILE, what `age-keygen` wrote for one of the recipients: it "
+            "is read once and not kept. Without it there is only --no-test.",
+        )
+    try:
+        secret = SecretStr(file.expanduser().read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(
+            f"The recovery key {file} cannot be read.",
+            hint="Name a file that `age-keygen` wrote, readable for you.",
+        ) from error
+    recovery.prove_opens(recipients, secret)
 
 
 def _try(address: StoreAddress) -> list[str]:

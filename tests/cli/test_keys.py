@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pyrage.x25519 import Identity
 
@@ -54,3 +56,43 @@ def test_keys_of_copies_are_a_run_of_their_own(
     said = connected("backup", *words)
     assert said.code == 0, said.err
     assert last_parameters(relay) == parameters
+
+
+def store_words(folder: Path, *recipients: Identity) -> list[str]:
+    words = ["store", "add", "vault", "--folder", str(folder)]
+    for one in recipients:
+        words += ["--recipient", str(one.to_public())]
+    return words
+
+
+def test_a_store_seals_only_after_a_recovery_key_was_seen_to_open(
+    connected: Command, tmp_path: Path
+) -> None:
+    daily, safe, stranger = (Identity.generate() for _ in range(3))
+    words = store_words(tmp_path, daily, safe)
+    file = tmp_path / "recovery.key"
+
+    file.write_text(f"# kept in the safe\n{stranger}\n")
+    for more, said in (
+        ([], "No recovery key was shown"),
+        (["--recovery-key", str(tmp_path / "nowhere")], "cannot be read"),
+        (["--recovery-key", str(file)], str(stranger.to_public())),
+    ):
+        refused = connected(*words, *more)
+        assert (refused.code, said in refused.err) == (3, True), refused.err
+        assert str(stranger) not in refused.err
+    assert connected("store", "list", "--json").json["stores"] == []
+
+    file.write_text(f"# kept in the safe\n{safe}\n")
+    saved = connected(*words, "--recovery-key", str(file))
+    assert saved.code == 0, saved.err
+    assert connected("store", "remove", "vault").code == 0
+
+
+def test_a_store_that_would_seal_to_one_key_is_refused(connected: Command, tmp_path: Path) -> None:
+    alone = Identity.generate()
+    file = tmp_path / "recovery.key"
+    file.write_text(str(alone))
+    words = store_words(tmp_path, alone, alone)
+    refused = connected(*words, "--recovery-key", str(file))
+    assert (refused.code, "single key" in refused.err) == (3, True)
