@@ -53,6 +53,52 @@ class Platform:
         assert run is not None
         return {name: s.process.pid if s.process else None for name, s in run.parts.items()}
 
+    def api(self) -> str:
+        state = self.folder.read()
+        assert state is not None
+        return health.list_addresses(state.host, state)["api"]
+
+    def start_backup(self, server: str) -> str:
+        """Start a backup and wait until it is under way; return the run's id."""
+        name = "deployments/name/backup-postgres/database-backup"
+        _, deployment = server_api.ask(f"{self.api()}/{name}")
+        url = f"{self.api()}/deployments/{deployment['id']}/create_flow_run"  # type: ignore[index]
+        _, run = server_api.ask(url, {"parameters": {"server": server}})
+        found = str(run["id"])  # type: ignore[index]
+        _until(lambda: self.state_of(found)["type"] != "SCHEDULED")
+        return found
+
+    def state_of(self, run: str) -> Any:
+        _, now = server_api.ask(f"{self.api()}/flow_runs/{run}", timeout_seconds=60)
+        assert isinstance(now, dict)
+        return now["state"]
+
+    def has_begun_to(self, run: str, begin: str) -> bool:
+        """Whether a step is under way or done whose name begins so."""
+        question = {"flow_runs": {"id": {"any_": [run]}}}
+        _, steps = server_api.ask(f"{self.api()}/task_runs/filter", question)
+        assert isinstance(steps, list)
+        return any(step["name"].startswith(begin) for step in steps)
+
+    def kill(self, victims: str) -> None:
+        """Kill the worker of the operations, the runs it has, or both."""
+        worker, *launchers = self.tree("worker-operations")
+        runs = self.tree("warm-operations")[1:]
+        if victims.endswith("and run"):
+            processes.send(worker, signal.SIGSTOP)  # or it could still tell of the run's end
+        if victims.endswith("run"):
+            for known in [*runs, *(launchers if "worker" in victims else ())]:
+                processes.send(known, signal.SIGKILL)
+        if victims.startswith("worker"):
+            processes.send(worker, signal.SIGKILL)
+
+    def tree(self, part: str) -> list[Known]:
+        """The process of a part, and below it what that has started."""
+        run = published.read_run(self.folder.path)
+        assert run is not None
+        top = run.parts[part].process
+        return processes.with_descendants([top] if top else [])
+
     def everything(self) -> list[Known]:
         run = published.read_run(self.folder.path)
         assert run is not None
@@ -124,26 +170,57 @@ def test_an_up_after_the_supervisor_was_killed_finds_no_orphan_and_starts(
 
 
 def test_a_run_whose_platform_was_killed_is_marked_crashed_with_a_hint(platform: Platform) -> None:
-    api = platform.up("--no-tour")["addresses"]["api"]
-    name = "deployments/name/backup-postgres/database-backup"
-    _, deployment = server_api.ask(f"{api}/{name}")
-    url = f"{api}/deployments/{deployment['id']}/create_flow_run"  # type: ignore[index]
-    _, run = server_api.ask(url, {"parameters": {"server": "platform"}})
-    where = f"{api}/flow_runs/{run['id']}"  # type: ignore[index]
-
-    def state() -> Any:
-        _, now = server_api.ask(where)
-        assert isinstance(now, dict)
-        return now["state"]
-
-    _until(lambda: state()["type"] in ("PENDING", "RUNNING"))
+    platform.up("--no-tour")
+    run = platform.start_backup("platform")
     everything = platform.everything()
     for known in everything:
         processes.send(known, signal.SIGKILL)
     _until(lambda: not any(map(processes.is_alive, everything)), 20)
     platform.up("--no-tour")
-    assert state()["type"] == "CRASHED"
-    assert "Hint: " in state()["message"]
+    _until(lambda: platform.state_of(run)["type"] == "CRASHED", 30)
+    assert " Hint: Nothing is half done; run it again" in platform.state_of(run)["message"]
+
+
+@pytest.mark.parametrize("at", ["", "dump", "restore"])
+def test_a_run_completes_although_its_server_is_killed_meanwhile(
+    platform: Platform, at: str
+) -> None:
+    platform.up("--no-tour")
+    run = platform.start_backup("shop")
+    _until(lambda: not at or platform.has_begun_to(run, at))
+    server = platform.pids()["server"]
+    assert server is not None
+    os.kill(server, signal.SIGKILL)
+    _until(lambda: platform.state_of(run)["type"] not in ("PENDING", "RUNNING"), 180)
+    assert platform.state_of(run)["type"] == "COMPLETED", platform.state_of(run)
+    assert platform.pids()["server"] not in (None, server)
+
+
+@pytest.mark.parametrize("victims", ["worker", "run", "worker and run", "worker at once"])
+def test_a_run_that_is_killed_in_any_way_is_crashed_within_half_a_minute_with_a_hint(
+    platform: Platform, victims: str
+) -> None:
+    platform.up("--no-tour")
+    run = platform.start_backup("shop")
+    if victims != "worker at once":
+        _until(lambda: platform.has_begun_to(run, "dump"))
+    platform.kill(victims)
+    _until(lambda: platform.state_of(run)["type"] not in ("PENDING", "RUNNING"), 30)
+    state = platform.state_of(run)
+    assert state["type"] == "CRASHED"
+    assert f"`prefect flow-run retry {run}`" in state["message"].partition(" Hint: ")[2]
+    _until(platform.is_well)
+
+
+def test_a_run_goes_on_when_the_process_it_was_forked_from_is_killed(platform: Platform) -> None:
+    platform.up("--no-tour")
+    run = platform.start_backup("shop")
+    _until(lambda: platform.has_begun_to(run, "dump"))
+    server = platform.pids()["warm-operations"]
+    assert server is not None
+    os.kill(server, signal.SIGKILL)
+    _until(lambda: platform.state_of(run)["type"] not in ("PENDING", "RUNNING"), 180)
+    assert platform.state_of(run)["type"] == "COMPLETED"
 
 
 def test_an_interrupted_up_leaves_nothing(platform: Platform) -> None:
