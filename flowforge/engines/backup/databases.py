@@ -24,6 +24,20 @@ _LIST_VALUE = re.compile(r'(?:"(?:[^"]|"")*"|[\w$./-]+)(?:, (?:"(?:[^"]|"")*"|[\
 _LIST_SETTINGS = frozenset(
     {"search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"}
 )
+_FIRST_OID = 16384
+_MADE = SQL(" UNION ALL ").join(
+    SQL("(SELECT FROM pg_catalog.{} WHERE oid >= {} LIMIT 1)").format(
+        Identifier(catalogue), Literal(first)
+    )
+    for catalogue, first in (
+        ("pg_class", _FIRST_OID),
+        ("pg_proc", _FIRST_OID),
+        ("pg_type", _FIRST_OID),
+        ("pg_namespace", _FIRST_OID),
+        ("pg_extension", _FIRST_OID),
+        ("pg_largeobject_metadata", 0),  # whoever makes one may choose its number
+    )
+)
 CLOSE_TRIES = 5
 
 
@@ -105,10 +119,9 @@ def number(session: psycopg.Connection[Any], database: str) -> int:
 
 
 def is_empty(address: PostgresAddress, database: str) -> bool:
-    """Tell whether a database holds no relation of its own."""
+    """Tell whether a database is as it was created: nobody has made anything in it."""
     with connection.connect(address, database) as session:
-        found = session.execute("SELECT FROM pg_catalog.pg_class WHERE oid >= 16384 LIMIT 1")
-        return found.fetchone() is None
+        return session.execute(_MADE).fetchone() is None
 
 
 def set_comment(database: str, text: str | None) -> Composed:

@@ -291,6 +291,24 @@ def test_whoever_took_the_name_the_live_one_would_be_kept_under_is_never_dropped
     assert names(source) == {"app", kept_as}
 
 
+def test_a_database_of_the_side_database_s_name_is_only_ours_when_nothing_was_made_in_it(
+    source: PostgresAddress, manifest: Manifest, store: FolderStore
+) -> None:
+    side = plan(store, manifest, source).side_database
+    run(source, "postgres", f"CREATE DATABASE {side}")
+    for made, undone in (
+        ("CREATE SCHEMA mine", "DROP SCHEMA mine"),
+        ("SELECT lo_create(7)", "SELECT lo_unlink(7)"),
+        ("CREATE TYPE public.mine AS ENUM ()", "DROP TYPE public.mine"),
+    ):
+        run(source, side, made)
+        assert any("FlowForge's" in o for o in plan(store, manifest, source).obstacles)
+        run(source, side, undone)
+        assert plan(store, manifest, source).obstacles == ()
+    run(source, "postgres", f"ALTER DATABASE {side} ALLOW_CONNECTIONS false")
+    assert any("FlowForge's" in o for o in plan(store, manifest, source).obstacles)
+
+
 def test_what_a_killed_restore_left_is_dropped_by_the_next_one_whatever_copy_that_is_of(
     source: PostgresAddress, manifest: Manifest, store: FolderStore
 ) -> None:

@@ -104,6 +104,8 @@ def test_nobody_but_its_owner_may_enter_a_clone_until_it_is_masked(
     restore.apply(store, manifest, source, made, made.digest, on_progress=try_to_enter)
     assert refused
     connection.connect(visitor, "app clone").close()
+    with connection.connect(source, "postgres") as session:
+        session.execute("DROP ROLE visitor")
 
 
 def test_masks_are_part_of_what_is_agreed_to(
