@@ -20,6 +20,7 @@ from flowforge.engines.backup.statements import Statement
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store
 from flowforge.engines.postgres import connection
+from flowforge.errors import Refused
 from flowforge.rules.backups import Member
 
 _FAMILY = """
@@ -27,8 +28,11 @@ WITH RECURSIVE family AS (
   SELECT unnest(%s::regclass[])::oid AS oid
   UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN family f ON i.inhparent = f.oid
 )
-SELECT n.nspname, c.relname FROM pg_catalog.pg_class c
-  JOIN family USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+SELECT n.nspname, c.relname, c.relkind = 'r', rn.nspname, r.relname
+  FROM pg_catalog.pg_class c JOIN family USING (oid)
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(c.oid)
+  LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
  WHERE c.relkind IN ('r', 'p')
 """
 _N = rb"""(?:"[^"]*(?:""[^"]*)*"|[^\s".,()]+)"""
@@ -100,12 +104,32 @@ class _Wanted:
         asked = [quoted(*identifier_parts(table)) for table in self._tables]
         with connection.connect(self._target.address, self._target.database) as session:
             rows = session.execute(_FAMILY, (asked,)).fetchall()
-        return frozenset(canonical(*name) for name in rows)
+        names = frozenset(canonical(schema, table) for schema, table, *_ in rows)
+        stored = {table.name for table in self._target.manifest.tables}
+        for schema, table, holds_rows, *root in rows:
+            if holds_rows and not stored & {canonical(schema, table), *_above(root, names)}:
+                raise _scattered(canonical(schema, table), root)
+        return names
 
     def holds(self, member: Member) -> bool:
         if member.kind == "rows":
             return member.table in self.names
         return member.kind != "large-objects"
+
+
+def _above(root: list[str | None], names: frozenset[str]) -> set[str]:
+    """The table through which the rows of a partition may come, if it comes back as well."""
+    schema, table = root
+    return set() if schema is None or table is None else {canonical(schema, table)} & names
+
+
+def _scattered(table: str, root: list[str | None]) -> Refused:
+    schema, above = root
+    whole = canonical(schema, above) if schema and above else "the table it belongs to"
+    return Refused(
+        f"The copy holds the rows of {table} only among those of {whole}.",
+        hint=f"Bring back {whole}; {table} comes with it.",
+    )
 
 
 def _indexes_of(

@@ -14,7 +14,7 @@ import psycopg
 
 from flowforge.engines.backup import databases, handover, loading
 from flowforge.engines.backup.steps import reached
-from flowforge.errors import Damaged, Refused
+from flowforge.errors import Damaged, Refused, Unavailable
 from flowforge.rules import restores
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import DatabaseFacts
@@ -39,7 +39,7 @@ def is_foreign(
         return False
     try:
         return not databases.is_empty(address, side)
-    except Refused:  # ours let us in
+    except (Refused, Unavailable):  # ours let us in
         return True
 
 

@@ -147,6 +147,24 @@ def test_one_partition_comes_alone_and_is_never_hung_onto_the_live_table(
     assert ask(source, "SELECT sum(a) FROM public.parents") == 3
 
 
+def test_a_partition_whose_rows_lie_among_those_of_its_root_comes_with_the_root_only(
+    source: PostgresAddress, store: FolderStore
+) -> None:
+    with connection.connect(source) as session:
+        session.execute("CREATE TABLE public.moods (felt public.mood) PARTITION BY HASH (felt)")
+        for n in (0, 1):
+            session.execute(
+                f"CREATE TABLE public.moods_{n} PARTITION OF public.moods"
+                f" FOR VALUES WITH (MODULUS 2, REMAINDER {n})".encode()
+            )
+        session.execute("INSERT INTO public.moods VALUES ('glad'), ('sad'), ('sad')")
+    manifest = dump.take_copy(source, "app", store, engine="pg_dump")
+    with pytest.raises(Refused, match=r"only among those of public\.moods"):
+        do(store, manifest, source, "moods_0")
+    done = do(store, manifest, source, "moods")
+    assert ask(source, f"SELECT count(*) FROM {done.schema}.moods") == 3
+
+
 def test_an_undone_restore_of_tables_leaves_nothing_but_drops_nobody_else_s_things(
     source: PostgresAddress, store: FolderStore
 ) -> None:
