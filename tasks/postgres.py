@@ -68,9 +68,16 @@ def dump_into(server: str, database: str, store: str, engine: dump.Engine = "mem
 @task(
     task_run_name="restore {manifest.name} on a scratch server and compare", cache_policy=NO_CACHE
 )
-def prove(manifest: Manifest, store: str, policy: ProofPolicy) -> Proof:
-    """Restore a copy where it can do no harm and compare it with the facts of its dump."""
-    kept_in = open_store(lookup.find_store(store))
+def prove(manifest: Manifest, store: str, policy: ProofPolicy, *, own: bool = False) -> Proof:
+    """Restore a copy where it can do no harm and compare it with the facts of its dump.
+
+    Args:
+        manifest: The copy.
+        store: Where it is.
+        policy: How far it is proven.
+        own: Whether this run took the copy itself, so that it needs no key to open it.
+    """
+    kept_in = open_store(lookup.find_store(store) if own else lookup.find_store_to_read(store))
     proven = proof.prove_by_restoring(kept_in, manifest, policy=policy)
     log = get_run_logger()
     log.info("%s", proven.summary())
@@ -84,7 +91,7 @@ def prove(manifest: Manifest, store: str, policy: ProofPolicy) -> Proof:
 def prove_within(manifest: Manifest, store: str, policy: ProofPolicy) -> Proof | None:
     """Prove a new copy if the policy wants that now; a database too large is left to the drill."""
     if policy.restore and manifest.database.size_bytes <= policy.largest_bytes:
-        return prove(manifest, store, policy)
+        return prove(manifest, store, policy, own=True)
     return None
 
 
@@ -105,7 +112,7 @@ def plan_restore(
 ) -> RestorePlan:
     """Look at the copy and at the place it would go to; touch neither."""
     address = lookup.find_server(server)
-    kept_in = open_store(lookup.find_store(copy.store))
+    kept_in = open_store(lookup.find_store_to_read(copy.store))
     return restore.plan(
         kept_in,
         manifest,
@@ -127,7 +134,7 @@ def plan_restore(
 def apply_restore(plan: RestorePlan, manifest: Manifest, agreed: str | None) -> restore.Restoration:
     """Load the copy aside, compare it, and let it take the live database's place."""
     address = lookup.find_server(plan.target.server)
-    kept_in = open_store(lookup.find_store(plan.store))
+    kept_in = open_store(lookup.find_store_to_read(plan.store))
     done = restore.apply(kept_in, manifest, address, plan, agreed)
     get_run_logger().info("%s is restored; kept from before: %s", done.database, done.kept_as)
     return done
@@ -158,7 +165,7 @@ def plan_tables(
     copy: Copy, manifest: Manifest, server: str, database: str, wanted: Sequence[str]
 ) -> TablePlan:
     """Look at the copy and at the database its tables would go into; touch neither."""
-    kept_in = open_store(lookup.find_store(copy.store))
+    kept_in = open_store(lookup.find_store_to_read(copy.store))
     return tables.plan(kept_in, manifest, copy, lookup.find_server(server), database, wanted)
 
 
@@ -174,7 +181,7 @@ def apply_tables(
 ) -> tables.TableRestoration:
     """Load the tables aside, compare them, and put them into a schema of their own."""
     address = lookup.find_server(plan.target.server)
-    kept_in = open_store(lookup.find_store(plan.store))
+    kept_in = open_store(lookup.find_store_to_read(plan.store))
     return tables.apply(kept_in, manifest, address, plan, agreed)
 
 

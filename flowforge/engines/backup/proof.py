@@ -22,9 +22,11 @@ from flowforge.engines.backup import (
     booting,
     definitions,
     indexes,
+    keys,
     loading,
     pgdump,
     questions,
+    reading,
     rowdiff,
 )
 from flowforge.engines.backup import survey as surveying
@@ -71,12 +73,15 @@ def prove_by_restoring(
     if installation is None or lacking:
         return trial.ends(Level.RESTORED, "inconclusive", cause=lacking)
     try:
+        reading.check_at_hand(store, manifest)
         with scratch_server(installation, scratch_parent) as address:
             return _prove(store, trial, installation, address, policy)
     except loading.LoadFailed as failure:
         verdict = "inconclusive" if failure.missing else "failed"
         cause = f"{failure.missing}: {failure.message}" if failure.missing else failure.message
         return trial.ends(Level.RESTORED, verdict, cause=cause)
+    except keys.Sealed as closed:
+        return trial.ends(Level.RESTORED, "inconclusive", cause=closed.message)
     except Damaged as damage:
         return trial.ends(Level.READ_BACK, "failed", cause=damage.message)
     except Unavailable as outage:  # of the scratch server, its tools, or the store: not of the copy
