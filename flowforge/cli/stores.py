@@ -135,7 +135,7 @@ def _prove_recovery(recipients: list[str], file: Path | None) -> None:
 def _try(address: StoreAddress) -> list[str]:
     """Write to a store before its name is saved."""
     if isinstance(address, S3Address):
-        from flowforge.engines.backup.s3_check import try_bucket  # boto3 is large
+        from flowforge.engines.backup.s3_check import try_bucket  # botocore is large
 
         return try_bucket(address)
     folder = address.folder

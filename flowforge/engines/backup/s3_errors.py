@@ -116,7 +116,7 @@ def explain(error: BaseException, address: S3Address, action: str) -> FlowForgeE
     """Say what went wrong in terms of what to do.
 
     Args:
-        error: What boto3 raised.
+        error: What botocore raised.
         address: The bucket.
         action: The right that was used, as policies spell it, for example `s3:PutObject`.
     """

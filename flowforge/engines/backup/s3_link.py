@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import create_loader
+from botocore.session import Session
 from pydantic import SecretStr
 
 from flowforge.engines.backup import s3_errors
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 T = TypeVar("T")
+_DESCRIPTIONS = create_loader()  # of the service: large, slow to read, the same for every client
 _MIB = 1 << 20
 _LONGEST_PAUSE_SECONDS = 8.0
 FAILURES = (ClientError, BotoCoreError, OSError)
-"""Everything boto3 raises when a request was not answered as hoped."""
+"""Everything botocore raises when a request was not answered as hoped."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,19 @@ def _connect(address: S3Address, limits: Limits) -> S3Client:
             "aws_secret_access_key": _open(address.secret_access_key),
             "aws_session_token": _open(address.session_token),
         }
-    session = boto3.Session(region_name=address.region, **keys)
+    session = Session()
+    session.register_component("data_loader", _DESCRIPTIONS)
     try:
-        return session.client("s3", endpoint_url=address.endpoint_url, config=config)
+        client = session.create_client(
+            "s3",
+            region_name=address.region,
+            endpoint_url=address.endpoint_url,
+            config=config,
+            **keys,
+        )
     except (*FAILURES, ValueError) as error:
         raise s3_errors.explain(error, address, "a connection") from error
+    return cast("S3Client", client)
 
 
 def _open(secret: SecretStr | None) -> str | None:

@@ -140,7 +140,7 @@ class S3Upload:
                 **self._place(),
                 UploadId=upload,
                 PartNumber=number,
-                Body=cast(bytes, content),  # boto3 takes both, and a copy would cost a part
+                Body=cast(bytes, content),  # botocore takes both, and a copy would cost a part
                 ChecksumSHA256=digest,
             )["ETag"]
 

@@ -136,6 +136,6 @@ def open_store(address: StoreAddress) -> Store:
         return FolderStore(
             address.name, address.folder, recipients=address.recipients, keys=address.keys
         )
-    from flowforge.engines.backup.s3 import S3Store  # boto3 is large; a folder does without
+    from flowforge.engines.backup.s3 import S3Store  # botocore is large; a folder does without
 
     return S3Store(address)

@@ -111,7 +111,8 @@ def test_500_forever_ends_the_upload_in_bounded_time_and_leaves_no_part(
     with pytest.raises(Unavailable, match="InternalError") as caught:
         send(store, key, bytes(12 * PART))
     assert time.monotonic() - began < 10
-    assert proxy.count(r"partNumber=7\b") == QUICK.tries
+    tried = [proxy.count(rf"partNumber={number}\b") for number in (7, 8)]
+    assert max(tried) == QUICK.tries and proxy.count("partNumber=9") == 0
     assert proxy.count(ABORT) > 0
     assert unfinished(address) == []
     assert store.head(key) is None
