@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from flowforge.engines.postgres import cluster, installations
+from flowforge.rules.addresses import PostgresAddress
 from tests.ports import free_port
 
 START_SECONDS = 120
@@ -30,34 +31,43 @@ def clean_environment(**more: str) -> dict[str, str]:
 @contextmanager
 def run_server(folder: Path) -> Iterator[str]:
     """Run a server while the block lasts, and give the address of its API."""
+    with (
+        cluster.scratch_server(installations.newest_server()) as address,
+        run_server_on(folder, address, "postgres") as url,
+    ):
+        yield url
+
+
+@contextmanager
+def run_server_on(folder: Path, address: PostgresAddress, database: str) -> Iterator[str]:
+    """Run a server on a database while the block lasts, and give the address of its API."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    with cluster.scratch_server(installations.newest_server()) as address:
-        environment = clean_environment(
-            PREFECT_HOME=str(folder),
-            PREFECT_SERVER_ANALYTICS_ENABLED="false",
-            PREFECT_SERVER_UI_ENABLED="false",
-            PREFECT_UI_URL="http://ui.example",
-            PREFECT_SERVER_DATABASE_CONNECTION_URL=(
-                f"postgresql+asyncpg://{address.user}@/postgres?host={address.host}"
-            ),
+    environment = clean_environment(
+        PREFECT_HOME=str(folder),
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        PREFECT_SERVER_UI_ENABLED="false",
+        PREFECT_UI_URL="http://ui.example",
+        PREFECT_SERVER_DATABASE_CONNECTION_URL=(
+            f"postgresql+asyncpg://{address.user}@/{database}?host={address.host}"
+        ),
+    )
+    command = [sys.executable, "-m", "prefect", "server", "start"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True
         )
-        command = [sys.executable, "-m", "prefect", "server", "start"]
-        command += ["--host", "127.0.0.1", "--port", str(port)]
-        with (folder / "server.log").open("wb") as log:
-            process = subprocess.Popen(
-                command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True
-            )
+    try:
+        _wait_until_healthy(url, process, folder / "server.log")
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
         try:
-            _wait_until_healthy(url, process, folder / "server.log")
-            yield url
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

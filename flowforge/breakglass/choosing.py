@@ -12,6 +12,14 @@ from flowforge.errors import Refused
 from flowforge.rules import names
 from flowforge.rules.backups import Copy, Level
 
+_LISTED = "`list` shows what the store holds: check --store, --server and --database."
+_UNPROVEN = (
+    "Give --copy latest: a restore compares it before it goes live. Or prove one first: "
+    "`verify --restore`."
+)
+LATEST = "latest"
+PROVEN = "latest-proven"
+
 
 def find_copies(store: Store, server: str | None, database: str | None) -> list[Copy]:
     """Every copy of a store, newest first, of one server or database when they are named."""
@@ -35,13 +43,21 @@ def choose(copies: Sequence[Copy], wanted: str) -> Copy:
             f"--server {server} --database {shlex.quote(name)}" for server, name in databases
         )
         raise Refused("The store holds copies of several databases.", hint=f"Say which: {shown}.")
-    if wanted == "latest-proven":
+    if wanted == PROVEN:
         usable = [c for c in copies if not c.failed and c.level >= Level.COMPARED]
-        return _newest(usable, "No copy was ever compared with its snapshot (L3).")
-    if wanted == "latest":
-        return _newest([c for c in copies if not c.failed], "The store has no usable copy.")
+        none = "No usable copy was ever compared with its snapshot (L3)."
+        return _newest(usable, none, hint=_UNPROVEN)
+    if wanted == LATEST:
+        none = "The store has no usable copy of that."
+        return _newest([c for c in copies if not c.failed], none, hint=_LISTED)
     name = names.check_copy_name(wanted)
-    return _newest([c for c in copies if c.name == name], f"The store has no copy {name}.")
+    return _newest([c for c in copies if c.name == name], f"There is no copy {name}.", hint=_LISTED)
+
+
+def newer_than(copies: Iterable[Copy], chosen: Copy) -> Copy | None:
+    """The newest usable copy, when it was taken after the chosen one."""
+    newer = [c for c in copies if not c.failed and c.snapshot_at > chosen.snapshot_at]
+    return max(newer, key=lambda copy: copy.snapshot_at, default=None)
 
 
 def newest_commit(store: Store, server: str, database: str) -> datetime | None:
@@ -55,8 +71,8 @@ def newest_commit(store: Store, server: str, database: str) -> datetime | None:
     return max(found, default=None)
 
 
-def _newest(copies: Iterable[Copy], none: str) -> Copy:
+def _newest(copies: Iterable[Copy], none: str, *, hint: str) -> Copy:
     found = max(copies, key=lambda copy: copy.snapshot_at, default=None)
     if found is None:
-        raise Refused(none, hint="`list` shows what the store holds; try --copy latest.")
+        raise Refused(none, hint=hint)
     return found

@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 
 from flowforge import terminal
-from flowforge.breakglass import choosing, sources
+from flowforge.breakglass import choosing, hints, showing, sources
 from flowforge.engines.backup import catalogue, dump, examining, proof, restore
 from flowforge.engines.backup.store import Store
-from flowforge.errors import Busy, Damaged, Refused
+from flowforge.errors import Busy, Damaged, FlowForgeError, Refused
 from flowforge.rules import names, restores
 from flowforge.rules.backups import Copy, Manifest, Proof, RunFacts
 from flowforge.terminal import JsonFlag
@@ -36,12 +36,15 @@ DatabaseOption = Annotated[
     str | None, typer.Option("--database", help="name of the database it was taken from")
 ]
 CopyOption = Annotated[
-    str, typer.Option("--copy", help="name of a copy, `latest`, or `latest-proven`")
+    str,
+    typer.Option("--copy", help="name of a copy, `latest`, or `latest-proven` (compared once, L3)"),
 ]
 UrlEnv = Annotated[
     str | None,
     typer.Option(
-        "--url-env", help="variable that holds the server's URL; by default it is read from stdin"
+        "--url-env",
+        help="variable that holds postgresql://USER:PASSWORD@HOST:PORT/DATABASE of the server; "
+        "by default the URL is asked for, or read from stdin",
     ),
 ]
 As = Annotated[
@@ -50,8 +53,12 @@ As = Annotated[
 
 app = typer.Typer(
     name="breakglass",
+    cls=hints.Words,
     help="List, verify and restore copies without any server.",
+    epilog="In a hurry? `list`, then `restore --copy latest`. It shows its plan and asks; it "
+    "compares the copy before it takes the live database's place, and keeps the live one.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -74,13 +81,13 @@ def list_copies(
         terminal.out.print("The store holds no copy of that.")
         return
     columns = ("server", "database", "copy", "age", "size", "rows", "level")
-    terminal.print_table(columns, [_row(copy) for copy in copies])
+    terminal.print_table(columns, [showing.row(copy) for copy in copies])
 
 
 @app.command("verify")
 def verify(
     store: StoreOption,
-    copy: CopyOption = "latest",
+    copy: CopyOption = choosing.LATEST,
     endpoint_url: Endpoint = None,
     key: Key = None,
     server: ServerOption = None,
@@ -90,16 +97,15 @@ def verify(
     ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Read a copy back byte for byte; with --restore bring it to life here and compare its rows."""
+    """Read a copy back (L1); with --restore load it on a scratch server and compare it (L3)."""
     place = sources.open_place(store, endpoint_url, key)
     manifest = _find(_choose(place, server, database, copy), place)
     found = examining.read_back(place, manifest)
     if found.verdict == "proven" and restored:
+        showing.say("Read back well; now it is restored on a scratch server here.")
         found = proof.prove_by_restoring(place, manifest)
-    if json:
-        terminal.print_json({"copy": manifest.name, "proof": found.model_dump(mode="json")})
-    else:
-        _print_proof(manifest, found)
+    _record(place, manifest, found)
+    showing.print_proof(manifest, found, json)
     if found.verdict == "failed":
         raise Damaged(
             f"{manifest.name} failed: {found.cause}.",
@@ -110,7 +116,7 @@ def verify(
 @app.command("restore")
 def restore_copy(
     store: StoreOption,
-    copy: CopyOption = "latest-proven",
+    copy: CopyOption = choosing.PROVEN,
     endpoint_url: Endpoint = None,
     key: Key = None,
     server: ServerOption = None,
@@ -123,20 +129,23 @@ def restore_copy(
     yes: Annotated[bool, typer.Option("--yes", help="agree to whatever the plan is")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Restore a copy: show the plan, ask, load it aside, compare it, swap it into its place."""
+    """Bring a database back: show the plan, ask, load aside, compare, swap; keep the live one."""
     place = sources.open_place(store, endpoint_url, key)
-    chosen = _choose(place, server, database, copy)
+    copies = choosing.find_copies(place, server, database)
+    chosen = choosing.choose(copies, copy)
+    if copy == choosing.PROVEN and (newer := choosing.newer_than(copies, chosen)):
+        showing.say(
+            f"note: {newer.name} is newer, and was never compared (L3). `--copy latest` takes it; "
+            "a restore compares it before it goes live."
+        )
     manifest = _find(chosen, place)
     target = sources.read_target(url_env)
     made = restore.plan(place, manifest, chosen, target, named or chosen.database)
     agreed = made.digest if yes else plan
     if agreed is None:
-        _print_plan(made)
+        showing.print_plan(made)
         agreed = _ask(made)
-    done = restore.apply(place, manifest, target, made, agreed)
-    undo = (
-        f"python -m flowforge.breakglass undo {done.restore_id} --as {shlex.quote(done.database)}"
-    )
+    done = restore.apply(place, manifest, target, made, agreed, on_progress=showing.Progress())
     evidence = restores.evidence(made, done.compared, done.kept_as)
     if json:
         kept = {"restore_id": done.restore_id, "kept_as": done.kept_as, "seconds": done.seconds}
@@ -146,7 +155,7 @@ def restore_copy(
         {
             "restored": evidence,
             "took": terminal.show_seconds(done.seconds),
-            "take it back": undo if done.kept_as else None,
+            "take it back": _undo_words(done, url_env) if done.kept_as else None,
         }
     )
 
@@ -158,7 +167,7 @@ def undo_restore(
     url_env: UrlEnv = None,
     json: JsonFlag = False,
 ) -> None:
-    """Give the database that was live before a restore its name back."""
+    """Take a restore back: the database that was live before it is live again."""
     done = restore.undo(sources.read_target(url_env), named, restore_id)
     if json:
         terminal.print_json({"database": done.database, "kept_as": done.kept_as})
@@ -179,7 +188,7 @@ def backup(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Copy a database with plain `pg_dump` and read the copy back, when no younger one is there."""
+    """Take a copy with plain `pg_dump` and read it back (L1), when no younger one is there."""
     span = sources.parse_span(if_older_than) if if_older_than else None
     place = sources.open_place(store, endpoint_url)
     address = sources.read_target(url_env).model_copy(
@@ -188,7 +197,7 @@ def backup(
     name = names.check_database_name(database or address.database)
     newest = choosing.newest_commit(place, server, name)
     if span and newest and datetime.now(UTC) - newest < span:
-        _say_skipped(f"the newest copy is {terminal.show_age(newest)} old", json)
+        showing.say_skipped(f"the newest copy is {terminal.show_age(newest)} old", json)
         return
     run = RunFacts(
         deployment="break-glass",
@@ -198,23 +207,26 @@ def backup(
     try:
         manifest = dump.take_copy(address, name, place, run=run, engine="pg_dump")
     except Busy as busy:
-        _say_skipped(busy.message, json)
+        showing.say_skipped(busy.message, json)
         return
     found = examining.read_back(place, manifest)
     catalogue.add_proof(place, manifest, found)
-    if json:
-        terminal.print_json({"copy": manifest.name, "proof": found.model_dump(mode="json")})
-    else:
-        _print_proof(manifest, found)
+    showing.print_proof(manifest, found, json)
     if found.verdict == "failed":
         raise Damaged(f"{manifest.name} failed: {found.cause}.", hint="Look at the store.")
 
 
-def _say_skipped(why: str, json: bool) -> None:
-    if json:
-        terminal.print_json({"copy": None, "skipped": why})
-        return
-    terminal.out.print(f"Nothing to do: {why}", markup=False)
+def _undo_words(done: restore.Restoration, url_env: str | None) -> str:
+    words = ["python", "-m", "flowforge.breakglass", "undo", done.restore_id, "--as", done.database]
+    return shlex.join([*words, *(("--url-env", url_env) if url_env else ())])
+
+
+def _record(place: Store, manifest: Manifest, found: Proof) -> None:
+    """Put a proof beside its copy, when the store lets itself be written to."""
+    try:
+        catalogue.add_proof(place, manifest, found)
+    except FlowForgeError as error:
+        showing.say(f"note: this is not written beside the copy: {error.message}")
 
 
 def _choose(place: Store, server: str | None, database: str | None, wanted: str) -> Copy:
@@ -223,52 +235,6 @@ def _choose(place: Store, server: str | None, database: str | None, wanted: str)
 
 def _find(chosen: Copy, place: Store) -> Manifest:
     return catalogue.load_manifest(place, chosen.server, chosen.database, chosen.name)
-
-
-def _row(copy: Copy) -> tuple[object, ...]:
-    return (
-        copy.server,
-        copy.database,
-        copy.name,
-        terminal.show_age(copy.snapshot_at),
-        terminal.show_bytes(copy.size_bytes),
-        f"{copy.rows:,}",
-        "failed" if copy.failed else copy.level.label,
-    )
-
-
-def _print_proof(manifest: Manifest, found: Proof) -> None:
-    terminal.print_facts(
-        {
-            "copy": f"{manifest.name} of {manifest.database.name} on {manifest.server.name}",
-            "holds": f"{len(manifest.tables)} tables, {manifest.rows:,} rows, "
-            f"{terminal.show_bytes(manifest.data.size_bytes)} stored",
-            "verdict": found.summary(),
-            "took": f"{found.seconds:.1f} s",
-        }
-    )
-    for line in (*found.differences, *found.remarks):
-        terminal.out.print(f"  {terminal.show(line)}", markup=False)
-
-
-def _print_plan(made: restores.RestorePlan) -> None:
-    terminal.print_facts(
-        {
-            "copy": f"{made.copy_name} of {made.source_database} on {made.source_server} "
-            f"({made.copy_level.label})",
-            "taken": f"{made.snapshot_at:%Y-%m-%d %H:%M:%S} UTC, "
-            f"{terminal.show_age(made.snapshot_at)} ago",
-            "goes to": f"{made.target.database} (PostgreSQL {made.target.major})",
-            "the live one": f"is kept as {made.kept_as}" if made.kept_as else "there is none",
-            "sessions ended": made.target.sessions if made.kept_as else None,
-            "needs disk": f"about {terminal.show_bytes(made.database_bytes)}",
-            "plan hash": made.digest,
-        }
-    )
-    for warning in made.warnings:
-        terminal.out.print(f"warning: {terminal.show(warning)}", markup=False)
-    if made.obstacles:
-        raise Refused("The restore cannot be done yet.", hint=" ".join(made.obstacles))
 
 
 def _ask(made: restores.RestorePlan) -> str:

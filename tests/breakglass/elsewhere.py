@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 TMP_BYTES = 16 * 1024 * 1024
+_NO_RIGHTS = ("--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
 _SYSTEM = ("usr", "bin", "lib", "lib64", "sbin", "etc/passwd", "etc/group", "etc/ld.so.cache")
 
 
@@ -26,6 +27,8 @@ def run_there(
     given: Mapping[str, Path],
     environment: Mapping[str, str],
     programs: Sequence[Path] = (),
+    read_only: Sequence[Path] = (),
+    user: int = 0,
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of bash in the other machine.
 
@@ -35,10 +38,16 @@ def run_there(
         given: Places there and the folders or files of this machine that appear in them.
         environment: All variables it has.
         programs: Folders to find programs in, before the system's own.
+        read_only: Folders of this machine that are there, too, at the same place.
+        user: Who runs it, without any right of the superuser. Inside a user's own namespace there
+            is nobody else to be: then it is that user.
     """
     unshare = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"]
+    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *_NO_RIGHTS]
     if os.geteuid() != 0:
         unshare += ["--map-root-user"]
+    if os.geteuid() != 0 or user == 0:
+        become = []
     if (
         shutil.which("unshare") is None
         or subprocess.run([*unshare, "true"], check=False).returncode
@@ -46,11 +55,23 @@ def run_there(
         pytest.skip("no namespaces for this user here: run as root, or allow user namespaces")
     path = ":".join([*map(str, programs), "/usr/bin", "/bin"])
     told = [f"{name}={value}" for name, value in {**environment, "PATH": path}.items()]
-    inside = ["chroot", str(root), "/usr/bin/env", "-i", *told, "/bin/bash", "-euo", "pipefail"]
+    inside = [
+        "chroot",
+        str(root),
+        *become,
+        "/usr/bin/env",
+        "-i",
+        *told,
+        "/bin/bash",
+        "-euo",
+        "pipefail",
+    ]
     lines = ["set -e", f"mount -t tmpfs tmpfs {shlex.quote(str(root))}"]
     lines += [_bind(Path("/", place), root / place, "ro") for place in _SYSTEM]
+    lines += [_bind(here, root / str(here).lstrip("/"), "ro") for here in read_only]
     lines += [_bind(here, root / there.lstrip("/")) for there, here in given.items()]
-    lines += [f"mkdir -p {shlex.quote(str(root))}/tmp {shlex.quote(str(root))}/dev"]
+    lines += [f"mkdir -p {shlex.quote(str(root))}/{{tmp,dev,proc}}"]
+    lines += [f"mount -t proc proc {shlex.quote(str(root / 'proc'))}"]
     lines += [_bind(Path("/dev", node), root / "dev" / node) for node in ("null", "urandom")]
     lines += [f"mount -o remount,ro {shlex.quote(str(root))}"]
     lines += [f"mount -t tmpfs -o size={TMP_BYTES} tmpfs {shlex.quote(str(root / 'tmp'))}"]

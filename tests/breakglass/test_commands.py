@@ -116,7 +116,7 @@ def test_only_a_compared_copy_is_restored_unless_another_is_named(
         "restore", "--store", str(store.folder), "--url-env", "TARGET_URL", url=url_of(app)
     )
     assert done.returncode == 3
-    assert "No copy was ever compared" in done.stderr
+    assert "No usable copy was ever compared" in done.stderr
 
 
 def test_a_copy_is_taken_only_when_no_younger_one_is_there(
@@ -149,7 +149,7 @@ def test_a_running_backup_is_no_failure(app: PostgresAddress, store: FolderStore
         (("list", "--store", "/nowhere"), 3, "is not a folder"),
         (("list", "--store", "s3://key:secret@bucket"), 3, "AWS_ACCESS_KEY_ID"),
         (("list",), 64, "Missing option"),
-        (("restore", "--store", "."), 3, "no usable copy|No copy was ever"),
+        (("restore", "--store", "."), 3, "No usable copy was ever compared"),
         (("backup", "--store", ".", "--server", "shop", "--if-older-than", "soon"), 3, "7h or 2d"),
     ],
 )
