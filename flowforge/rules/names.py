@@ -19,7 +19,11 @@ _COPY_NAME = re.compile(r"^backup-\d{8}-\d{6}$")
 _PROOF_FILE = re.compile(r"/(\d{8}T\d{6}\.\d{6}Z)-L([0-4])-(proven|failed|inconclusive)\.json$")
 _SECRET_IN_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*:[^/\s@]+@", re.IGNORECASE)
 
+WHOLE = "(all)"
+"""What stands for the database where all of a server are copied together: a Redis."""
+
 DATA_SUFFIX = ".sql.gz"
+RDB_SUFFIX = ".rdb.gz"
 SEALED_SUFFIX = ".age"
 MANIFEST_SUFFIX = ".manifest.json"
 
@@ -99,6 +103,8 @@ def check_copy_name(name: str) -> str:
 
 def prefix(server: str, database: str) -> str:
     """The place in a store where one database's copies live, with a closing slash."""
+    if database == WHOLE:
+        return f"redis/{_encode(server)}/"
     return f"{server_prefix(server)}{_encode(database)}/"
 
 
@@ -110,6 +116,8 @@ def server_prefix(server: str) -> str:
 def parse_prefix(key: str) -> tuple[str, str] | None:
     """Read (server, database) back from a key below `prefix`; `None` for any other key."""
     parts = key.split("/")
+    if len(parts) > 2 and parts[0] == "redis":
+        return unquote(parts[1]), WHOLE
     if len(parts) < 4 or parts[0] != "postgres":
         return None
     return unquote(parts[1]), unquote(parts[2])
@@ -117,12 +125,13 @@ def parse_prefix(key: str) -> tuple[str, str] | None:
 
 def data_key(server: str, database: str, name: str, *, sealed: bool = False) -> str:
     """Where a copy's data lies."""
-    return prefix(server, database) + name + DATA_SUFFIX + (SEALED_SUFFIX if sealed else "")
+    suffix = RDB_SUFFIX if database == WHOLE else DATA_SUFFIX
+    return prefix(server, database) + name + suffix + (SEALED_SUFFIX if sealed else "")
 
 
 def is_data(key: str) -> bool:
     """Tell whether a key is that of a copy's data or globals, sealed or not."""
-    return key.removesuffix(SEALED_SUFFIX).endswith(DATA_SUFFIX)
+    return key.removesuffix(SEALED_SUFFIX).endswith((DATA_SUFFIX, RDB_SUFFIX))
 
 
 def globals_key(server: str, database: str, name: str, *, sealed: bool = False) -> str:
@@ -158,8 +167,12 @@ def owner_of(key: str) -> str | None:
     """
     place, _, file = key.rpartition("/")
     plain = file.removesuffix(SEALED_SUFFIX)
-    if plain.endswith(DATA_SUFFIX):
-        stem = plain.removesuffix(DATA_SUFFIX).replace("globals-", "backup-", 1)
+    if plain.endswith((DATA_SUFFIX, RDB_SUFFIX)):
+        stem = (
+            plain.removesuffix(DATA_SUFFIX)
+            .removesuffix(RDB_SUFFIX)
+            .replace("globals-", "backup-", 1)
+        )
         return f"{place}/{stem}" if _COPY_NAME.match(stem) else None
     for kind in ("proofs", "keys", "holds", "accepted"):
         base, slash, rest = key.partition(f"/{kind}/")

@@ -90,6 +90,12 @@ class Proof(Value):
     )
     stored_bytes: int = Field(default=0, description="bytes read from the store")
     tool_versions: dict[str, str] = Field(default_factory=dict)
+    contents: str | None = Field(
+        default=None, description="what was compared, where that is not tables and their rows"
+    )
+    content_digest: str | None = Field(
+        default=None, description="of all keys and values of a Redis, to compare proofs by"
+    )
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
@@ -105,7 +111,9 @@ class Proof(Value):
     def summary(self) -> str:
         """One line: `proven L3: 14 tables compared, 84,210 rows`."""
         text = f"{self.verdict} {self.level.label}"
-        if self.level >= Level.COMPARED and self.verdict != "inconclusive":
+        if self.contents:
+            text += f": {self.contents}"
+        elif self.level >= Level.COMPARED and self.verdict != "inconclusive":
             part = "" if self.tables_digested == self.tables_total else f" of {self.tables_total}"
             text += f": {self.tables_digested}{part} tables compared, {self.rows_compared:,} rows"
         if self.answers:

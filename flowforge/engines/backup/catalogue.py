@@ -19,8 +19,9 @@ from flowforge.engines.backup.inventory import Inventory
 from flowforge.engines.backup.store import Locked, Store
 from flowforge.errors import Damaged, Refused
 from flowforge.rules import names, shrinking
-from flowforge.rules.backups import Copy, Manifest, catalogue_entry, read_manifest
+from flowforge.rules.backups import Copy, Manifest, read_manifest
 from flowforge.rules.proofs import Proof, ProofMark, standing_of
+from flowforge.rules.stored import StoredCopy, entry_of, read_stored
 from flowforge.rules.values import Value
 
 _MAX_SMALL_BYTES = 64 * 1024 * 1024
@@ -69,10 +70,19 @@ def read_many(store: Store, keys: Iterable[str]) -> list[bytes]:
 
 
 def load_manifest(store: Store, server: str, database: str, name: str) -> Manifest:
-    """Read the manifest of one copy.
+    """Read the manifest of one copy of a PostgreSQL database.
 
     Raises:
         Refused: There is no such copy, or it was written by a newer FlowForge.
+    """
+    return read_manifest(read_text(store, server, database, name))
+
+
+def read_text(store: Store, server: str, database: str, name: str) -> bytes:
+    """The manifest of one copy, as it is stored.
+
+    Raises:
+        Refused: There is no such copy.
     """
     key = names.manifest_key(server, database, names.check_copy_name(name))
     if store.head(key) is None:
@@ -80,7 +90,7 @@ def load_manifest(store: Store, server: str, database: str, name: str) -> Manife
             f"The store {store.name} has no copy {name} of {database!r} on {server}.",
             hint=f"`flowforge backup list {server}` shows the copies there are.",
         )
-    return read_manifest(read_small(store, key))
+    return read_small(store, key)
 
 
 def load_proofs(store: Store, server: str, database: str, name: str) -> list[Proof]:
@@ -89,7 +99,7 @@ def load_proofs(store: Store, server: str, database: str, name: str) -> list[Pro
     return [Proof.model_validate_json(text) for text in read_many(store, (s.key for s in found))]
 
 
-def add_proof(store: Store, manifest: Manifest, proof: Proof) -> None:
+def add_proof(store: Store, manifest: StoredCopy, proof: Proof) -> None:
     """Put a proof beside its copy."""
     server, database = manifest.server.name, manifest.database.name
     key = names.proof_key(server, database, manifest.name, proof.mark)
@@ -167,7 +177,7 @@ def _entries(store: Store, found: Inventory) -> list[Copy]:
     known = _summarised(store, found)
     unread = [name for name in found.manifests if name not in known]
     texts = read_many(store, (found.manifests[name].key for name in unread))
-    read = (catalogue_entry(read_manifest(text), (), store.name) for text in texts)
+    read = (entry_of(read_stored(text, found.database), (), store.name) for text in texts)
     return [*known.values(), *read]
 
 

@@ -21,7 +21,7 @@ def hold(store: Store, server: str, database: str, name: str, *, reason: str, by
     Raises:
         Refused: There is no such copy, it is held already, or no reason was given.
     """
-    catalogue.load_manifest(store, server, database, name)
+    catalogue.read_text(store, server, database, name)
     word = _word(name, reason, by)
     store.put_new(names.hold_key(server, database, name), word.to_json())
     return word
@@ -48,7 +48,7 @@ def accept(store: Store, server: str, database: str, name: str, *, reason: str, 
     Raises:
         Refused: There is no such copy, it is accepted already, or no reason was given.
     """
-    catalogue.load_manifest(store, server, database, name)
+    catalogue.read_text(store, server, database, name)
     word = _word(name, reason, by)
     store.put_new(names.accepted_key(server, database, name), word.to_json())
     return word

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -45,7 +46,8 @@ def take(store: Store, server: str, database: str) -> Inventory:
 
 def take_all(store: Store) -> dict[tuple[str, str], Inventory]:
     """List the places of all databases, by (server, database)."""
-    return sort(store.listing("postgres/"))
+    listed = (store.listing(f"{kind}/") for kind in ("postgres", "redis"))
+    return sort(itertools.chain.from_iterable(listed))
 
 
 def sort(listed: Iterable[Stored]) -> dict[tuple[str, str], Inventory]:
@@ -59,7 +61,7 @@ def sort(listed: Iterable[Stored]) -> dict[tuple[str, str], Inventory]:
 
 
 def _enter(inventory: Inventory, stored: Stored) -> None:
-    inside = stored.key.split("/", 3)[3]
+    inside = stored.key.removeprefix(names.prefix(inventory.server, inventory.database))
     owner = names.owner_of(stored.key)
     if inside.endswith(names.MANIFEST_SUFFIX):
         inventory.manifests[inside.removesuffix(names.MANIFEST_SUFFIX)] = stored

@@ -21,7 +21,8 @@ from pyrage.x25519 import Identity, Recipient
 from flowforge.engines.backup.store import Store
 from flowforge.errors import Damaged, Refused
 from flowforge.rules import names
-from flowforge.rules.backups import Manifest, Seal
+from flowforge.rules.backups import Seal
+from flowforge.rules.stored import StoredCopy
 
 FEWEST_RECIPIENTS = 2
 _COPY_LINE = "# key of {} in {}"
@@ -94,7 +95,7 @@ def describe(identity: Identity, recipients: Sequence[str], size_bytes: int, sha
     )
 
 
-def find_key(store: Store, manifest: Manifest) -> Identity:
+def find_key(store: Store, manifest: StoredCopy) -> Identity:
     """The key of a sealed copy, opened with the keys at hand.
 
     Raises:

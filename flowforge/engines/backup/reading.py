@@ -17,7 +17,8 @@ from flowforge.engines.backup import keys, sealing
 from flowforge.engines.backup.packing import GZIP_WINDOW
 from flowforge.engines.backup.store import Readable, Store
 from flowforge.errors import Damaged
-from flowforge.rules.backups import Manifest, Member
+from flowforge.rules.backups import Member
+from flowforge.rules.stored import StoredCopy
 
 # The library types its exception as an instance of one.
 BrokenGzip = cast(type[Exception], igzip_lib.error)
@@ -26,7 +27,7 @@ _TEXT_BYTES = 1024 * 1024
 _HELD_BYTES = 16 * 1024 * 1024
 
 
-def text_of(store: Store, manifest: Manifest) -> Iterator[bytes]:
+def text_of(store: Store, manifest: StoredCopy) -> Iterator[bytes]:
     """The text of a copy, chunk by chunk, checked as it goes by.
 
     Raises:
@@ -41,7 +42,7 @@ def text_of(store: Store, manifest: Manifest) -> Iterator[bytes]:
     check_trailer(manifest, tail)
 
 
-def packed_members(store: Store, manifest: Manifest) -> Iterator[tuple[Member, Iterator[bytes]]]:
+def packed_members(store: Store, manifest: StoredCopy) -> Iterator[tuple[Member, Iterator[bytes]]]:
     """The members of a copy in their order, each with its packed bytes, to be taken whole.
 
     What a member holds is checked by whoever takes it, for example by `member_text`.
@@ -59,7 +60,7 @@ def packed_members(store: Store, manifest: Manifest) -> Iterator[tuple[Member, I
 
 
 @contextlib.contextmanager
-def open_gzip(store: Store, manifest: Manifest) -> Iterator[Readable]:
+def open_gzip(store: Store, manifest: StoredCopy) -> Iterator[Readable]:
     """Open the gzip stream of a copy, whether it is sealed or not.
 
     Raises:
@@ -75,7 +76,7 @@ def open_gzip(store: Store, manifest: Manifest) -> Iterator[Readable]:
             yield plain
 
 
-def _check_size(store: Store, manifest: Manifest) -> None:
+def _check_size(store: Store, manifest: StoredCopy) -> None:
     expected = manifest.data
     held = store.head(expected.key)
     if held is None or held.size_bytes != expected.size_bytes:
@@ -91,7 +92,7 @@ def _packed(stored: Readable, size_bytes: int) -> Iterator[bytes]:
         yield packed
 
 
-def check_at_hand(store: Store, manifest: Manifest) -> None:
+def check_at_hand(store: Store, manifest: StoredCopy) -> None:
     """Make sure that a copy is there and can be opened, before anything is made for it.
 
     Raises:
@@ -103,7 +104,7 @@ def check_at_hand(store: Store, manifest: Manifest) -> None:
         keys.find_key(store, manifest)
 
 
-def check_unheld(store: Store, manifest: Manifest) -> None:
+def check_unheld(store: Store, manifest: StoredCopy) -> None:
     """Read a copy whole if a part that `psql` will run is too large to be checked by `checked`.
 
     Raises:
@@ -115,7 +116,7 @@ def check_unheld(store: Store, manifest: Manifest) -> None:
             pass
 
 
-def checked(manifest: Manifest, member: Member, packed: Iterable[bytes]) -> Iterable[bytes]:
+def checked(manifest: StoredCopy, member: Member, packed: Iterable[bytes]) -> Iterable[bytes]:
     """The packed bytes of a part, none of them before all are known to be those that were written.
 
     `psql` obeys whatever it is given, so it is given nothing that somebody else may have written.
@@ -131,7 +132,7 @@ def checked(manifest: Manifest, member: Member, packed: Iterable[bytes]) -> Iter
     return chunks
 
 
-def member_text(manifest: Manifest, member: Member, packed: Iterable[bytes]) -> Iterator[bytes]:
+def member_text(manifest: StoredCopy, member: Member, packed: Iterable[bytes]) -> Iterator[bytes]:
     """The text of a member, checked as it goes by.
 
     Raises:
@@ -175,7 +176,7 @@ def _unpack(unpacker: isal_zlib.Decompress, packed: bytes) -> Iterator[bytes]:
         raise BrokenGzip("bytes after the end")
 
 
-def check_trailer(manifest: Manifest, tail: bytes) -> None:
+def check_trailer(manifest: StoredCopy, tail: bytes) -> None:
     """Make sure that a text ends as it was written to.
 
     Raises:
@@ -185,7 +186,7 @@ def check_trailer(manifest: Manifest, tail: bytes) -> None:
         raise damaged(manifest, "its last line is not the one that was written")
 
 
-def damaged(manifest: Manifest, cause: str) -> Damaged:
+def damaged(manifest: StoredCopy, cause: str) -> Damaged:
     """What is said of a copy that is not as it was written."""
     return Damaged(
         f"The stored copy {manifest.name} is damaged: {cause}.",

@@ -15,8 +15,8 @@ from flowforge.engines.backup.inventory import Inventory
 from flowforge.engines.backup.store import Store
 from flowforge.errors import Refused
 from flowforge.rules import names, recipients
-from flowforge.rules.backups import Manifest, read_manifest
 from flowforge.rules.recipients import Recipient
+from flowforge.rules.stored import StoredCopy, read_stored
 from flowforge.rules.values import Value
 
 _WRAP = ".age"
@@ -77,7 +77,7 @@ def rotate(
     return done
 
 
-def rewrap(store: Store, manifest: Manifest, found: Inventory | None = None) -> bool:
+def rewrap(store: Store, manifest: StoredCopy, found: Inventory | None = None) -> bool:
     """Wrap a copy's key to the store's recipients of today; tell whether that was needed.
 
     Killed at any point it leaves the copy as it was; run again it does the rest.
@@ -109,15 +109,15 @@ def report(store: Store) -> tuple[Recipient, ...]:
     return recipients.weigh(opened, store.recipients)
 
 
-def _sealed(store: Store, found: Inventory) -> list[Manifest]:
+def _sealed(store: Store, found: Inventory) -> list[StoredCopy]:
     """The manifests of sealed copies, newest first; a copy without a key beside it has no seal."""
     named = sorted((n for n in found.manifests if found.keys_of(n, "keys")), reverse=True)
     texts = catalogue.read_many(store, (found.manifests[name].key for name in named))
-    manifests = map(read_manifest, texts)
+    manifests = (read_stored(text, found.database) for text in texts)
     return [manifest for manifest in manifests if manifest.seal]
 
 
-def _opened_by(store: Store, manifest: Manifest, found: Inventory) -> set[str]:
+def _opened_by(store: Store, manifest: StoredCopy, found: Inventory) -> set[str]:
     """Whom the key of a copy was wrapped to, by its manifest and by every later wrap."""
     if manifest.seal is None:
         raise Refused(

@@ -1,0 +1,1 @@
+"""Copies of Redis: taken as a replica would, checked, loaded to prove them, put back on request."""
