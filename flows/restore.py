@@ -58,7 +58,6 @@ def restore_postgres(
         to_database = postgres.database_of(to_server, target_database or database)
         subject = f"restore {to_server} {to_database}"
         record.about(to_server, to_database)
-
         if action == "undo":
             return _undo(record, to_server, to_database, plan_hash)
         if action == "drop-kept":
@@ -75,18 +74,20 @@ def restore_postgres(
             return plan
 
         if ask_before_swap and plan.kept_as:
-            agreed = approval.ask(reports.plan_report(plan), plan.digest, key="replace-live")
-            plan_hash = agreed.plan_hash
-            record.done(f"{agreed.approver} agreed to {agreed.plan_hash}", agreed=agreed)
+            plan_hash = _ask(record, plan)
         done = postgres.apply_restore(plan, manifest, plan_hash)
-        record.done(
-            restores.evidence(plan, done.compared, done.kept_as),
-            **postgres.facts_of(done),
-        )
+        evidence = restores.evidence(plan, done.compared, done.kept_as)
+        record.done(evidence, **postgres.facts_of(done))
         text = reports.restored_report(plan, done.compared, seconds=done.seconds)
         report.publish(subject, text, record.evidence)
         return plan
     return Completed(name="Skipped", message=record.evidence)
+
+
+def _ask(record: ledger.Recorder, plan: restores.RestorePlan) -> str:
+    agreed = approval.ask(reports.plan_report(plan), plan.digest, key="replace-live")
+    record.done(f"{agreed.approver} agreed to {agreed.plan_hash}", agreed=agreed)
+    return agreed.plan_hash
 
 
 def _undo(record: ledger.Recorder, server: str, database: str, restore_id: str | None) -> State:
