@@ -78,7 +78,9 @@ def restore_postgres(
         done = postgres.apply_restore(plan, manifest, plan_hash)
         evidence = restores.evidence(plan, done.compared, done.kept_as)
         record.done(evidence, **postgres.facts_of(done))
-        text = reports.restored_report(plan, done.compared, seconds=done.seconds)
+        text = reports.restored_report(
+            plan, done.compared, seconds=done.seconds, masked=done.masked
+        )
         report.publish(subject, text, record.evidence)
         return plan
     return Completed(name="Skipped", message=record.evidence)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from prefect import get_run_logger, runtime, task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks import lookup
 from flowforge.engines.backup import dump, keeping, proof, restore, tables
-from flowforge.engines.backup.progress import Progress
 from flowforge.engines.backup.store import open_store
 from flowforge.rules import kept, names
 from flowforge.rules.backups import Copy, Manifest, Proof, RunFacts
@@ -22,9 +19,7 @@ from flowforge.rules.masks import Mask
 from flowforge.rules.proving import ProofPolicy
 from flowforge.rules.restores import RestorePlan
 from flowforge.rules.table_restores import TablePlan
-from tasks import retrying
-
-_PROGRESS_EVERY_SECONDS = 2.0
+from tasks import progress, retrying
 
 
 def database_of(server: str, database: str | None) -> str:
@@ -53,7 +48,7 @@ def dump_into(server: str, database: str, store: str, engine: dump.Engine = "mem
         kept_in,
         run=_run_facts(),
         engine=engine,
-        on_progress=_ProgressReport(database).tell,
+        on_progress=progress.CopyBar(database).tell,
     )
     get_run_logger().info(
         "stored %s: %d tables, %s rows, %.1f MB",
@@ -135,7 +130,8 @@ def apply_restore(plan: RestorePlan, manifest: Manifest, agreed: str | None) -> 
     """Load the copy aside, compare it, and let it take the live database's place."""
     address = lookup.find_server(plan.target.server)
     kept_in = open_store(lookup.find_store_to_read(plan.store))
-    done = restore.apply(kept_in, manifest, address, plan, agreed)
+    bar = progress.LoadBar(plan.copy_name)
+    done = restore.apply(kept_in, manifest, address, plan, agreed, on_progress=bar.tell)
     get_run_logger().info("%s is restored; kept from before: %s", done.database, done.kept_as)
     return done
 
@@ -182,7 +178,8 @@ def apply_tables(
     """Load the tables aside, compare them, and put them into a schema of their own."""
     address = lookup.find_server(plan.target.server)
     kept_in = open_store(lookup.find_store_to_read(plan.store))
-    return tables.apply(kept_in, manifest, address, plan, agreed)
+    bar = progress.LoadBar(plan.copy_name)
+    return tables.apply(kept_in, manifest, address, plan, agreed, on_progress=bar.tell)
 
 
 @task(task_run_name="undo the restore of tables {restore_id}", cache_policy=NO_CACHE)
@@ -211,28 +208,3 @@ def _run_facts() -> RunFacts:
         host=socket.gethostname(),
         flowforge=dump.flowforge_version(),
     )
-
-
-class _ProgressReport:
-    """A progress bar in the UI, for dumps long enough to need one."""
-
-    def __init__(self, database: str) -> None:
-        self._database = database
-        self._next = time.monotonic() + _PROGRESS_EVERY_SECONDS
-        self._artifact: object | None = None
-
-    def tell(self, progress: Progress) -> None:
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + _PROGRESS_EVERY_SECONDS
-        # The text of a database is about as large as its files; the bar is a guide and says so.
-        percent = min(99.0, 100 * progress.raw_bytes / max(1, progress.database_bytes))
-        said = (
-            f"{self._database}: {progress.raw_bytes / 1e6:,.0f} MB of text, "
-            f"{progress.tables_done} tables done, now {progress.table or 'definitions'} "
-            "(estimated from the size of the database)"
-        )
-        if self._artifact is None:
-            self._artifact = create_progress_artifact(percent, description=said)
-        else:
-            update_progress_artifact(self._artifact, percent, description=said)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from flowforge.rules.backups import Copy, Manifest, Proof
 from flowforge.rules.comparison import Comparison
+from flowforge.rules.masks import MaskedTable
 from flowforge.rules.restores import RestorePlan
 
 _MOST_TABLES = 40
@@ -183,21 +184,33 @@ def plan_report(plan: RestorePlan) -> str:
         f"| the live database is kept as | {kept_as} |",
         f"| sessions that will be ended | {target.sessions} |",
     ]
+    masked = [f"{mask.table}.{mask.column} becomes {mask.expression}" for mask in plan.masks]
+    lines += section("Masked before anybody sees it", masked)
     lines += section("In the way, to be changed first", plan.obstacles)
     lines += section("Mind", plan.warnings)
     if not plan.obstacles:
         to_server = "" if target.server == plan.source_server else f" --to-server {target.server}"
         same = target.database == plan.source_database
         to_database = "" if same else f" --to-database {shell(target.database)}"
+        masks = "".join(
+            f" --mask {shell(f'{mask.table}.{mask.column}={mask.expression}')}"
+            for mask in plan.masks
+        )
         command = (
             f"flowforge restore apply {plan.source_server} {shell(plan.source_database)} "
-            f"--copy {plan.copy_name}{to_server}{to_database} --plan {plan.digest}"
+            f"--copy {plan.copy_name}{to_server}{to_database}{masks} --plan {plan.digest}"
         )
         lines += ["", "## To do it", "", *code(command)]
     return "\n".join(lines)
 
 
-def restored_report(plan: RestorePlan, compared: Comparison | None, *, seconds: float) -> str:
+def restored_report(
+    plan: RestorePlan,
+    compared: Comparison | None,
+    *,
+    seconds: float,
+    masked: Sequence[MaskedTable] = (),
+) -> str:
     """The report of a restore that was done; nothing compared means an earlier run had done it."""
     target = plan.target
     done = (
@@ -213,6 +226,8 @@ def restored_report(plan: RestorePlan, compared: Comparison | None, *, seconds: 
         "",
         f"It holds everything written until {plan.snapshot_at:%Y-%m-%d %H:%M:%S} UTC.",
     ]
+    rows = [f"{one.rows:,} rows of {one.table}: {', '.join(one.columns)}" for one in masked]
+    lines += section("Masked before anybody saw it", rows)
     if plan.kept_as:
         undo = f"flowforge restore undo {plan.restore_id} --server {target.server}"
         lines += [

@@ -1,0 +1,76 @@
+"""A progress bar in the UI, for work long enough to need one."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from flowforge.engines.backup.progress import Progress
+
+_EVERY_SECONDS = 2.0
+
+
+class Bar:
+    """A bar that appears once the work has taken a while, and belongs to the run that made it.
+
+    It may be told from any thread: several sessions load a copy side by side.
+    """
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _EVERY_SECONDS
+        self._artifact: UUID | None = None
+        self._guard = threading.Lock()
+        self._run = contextvars.copy_context()
+
+    def show(self, part: float, said: str) -> None:
+        """Show how much of the work is done, from 0 to 1, and say what is being done."""
+        with self._guard:
+            if time.monotonic() < self._next:
+                return
+            self._next = time.monotonic() + _EVERY_SECONDS
+            self._run.run(self._draw, 100 * min(0.99, part), said)
+
+    def _draw(self, percent: float, said: str) -> None:
+        if self._artifact is None:
+            made = create_progress_artifact(percent, description=said)
+            assert isinstance(made, UUID)  # the call is synchronous here
+            self._artifact = made
+        else:
+            update_progress_artifact(self._artifact, percent, description=said)
+
+
+class CopyBar(Bar):
+    """How far a copy has come."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__()
+        self._database = database
+
+    def tell(self, progress: Progress) -> None:
+        """Show it; the text of a database is about as large as its files, and the bar says so."""
+        said = (
+            f"{self._database}: {progress.raw_bytes / 1e6:,.0f} MB of text, "
+            f"{progress.tables_done} tables done, now {progress.table or 'definitions'} "
+            "(estimated from the size of the database)"
+        )
+        self.show(progress.raw_bytes / max(1, progress.database_bytes), said)
+
+
+class LoadBar(Bar):
+    """How far a restore has come."""
+
+    def __init__(self, copy_name: str) -> None:
+        super().__init__()
+        self._copy_name = copy_name
+
+    def tell(self, done_bytes: int, all_bytes: int, table: str | None) -> None:
+        """Show how many bytes of the copy are loaded; indexes and the comparison come after."""
+        said = (
+            f"{self._copy_name}: {done_bytes / 1e6:,.0f} of {all_bytes / 1e6:,.0f} MB loaded, "
+            f"last {table or 'definitions'}; then indexes and the comparison"
+        )
+        self.show(done_bytes / max(1, all_bytes), said)
