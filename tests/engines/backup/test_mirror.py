@@ -20,6 +20,7 @@ from flowforge.rules.proofs import Proof, Verdict
 from flowforge.rules.retention import Retention
 from tests.engines.backup.copies import NOW, flip, keep_copy, put
 from tests.faults.buckets import make_bucket, open_quickly
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -98,6 +99,22 @@ def test_a_second_store_that_is_down_is_behind_and_catches_up_later(
     assert (up.copied, up.behind) == ([made[1].name], [made[0].name])
     assert up.newest_at == made[1].snapshot_at
     assert mirror.catch_up(first, second, "shop", "app").copied == [made[0].name]
+
+
+def test_a_bucket_that_does_not_answer_is_behind_within_seconds(
+    first: FolderStore, buckets: str
+) -> None:
+    address = make_bucket(buckets)
+    made = keep_copy(first, 0)
+    nobody = f"http://127.0.0.1:{free_port()}"
+
+    down = mirror.catch_up(first, open_quickly(address, endpoint_url=nobody), "shop", "app")
+    assert down.why and "Hint:" in down.why
+    assert "very-secret" not in down.why
+    assert (down.copied, down.behind) == ([], [made.name])
+
+    up = mirror.catch_up(first, open_quickly(address), "shop", "app")
+    assert (up.copied, up.behind) == ([made.name], [])
 
 
 def test_what_is_damaged_in_the_first_store_is_brought_nowhere(
