@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -67,7 +68,21 @@ def forget_expired(
         policy: How long copies are kept.
         now: The time it is; by default by this machine's clock.
     """
-    found = inventory.take(store, address.name, database)
+    lock = fence.held(address, database)
+    return forget_under(lock, store, address.name, database, policy, now=now)
+
+
+def forget_under(
+    lock: AbstractContextManager[object],
+    store: Store,
+    server: str,
+    database: str,
+    policy: retention.Retention,
+    *,
+    now: datetime | None = None,
+) -> Forgotten:
+    """The same for anything that is copied; `lock` is held while leftovers go."""
+    found = inventory.take(store, server, database)
     done, remarks = Forgotten(), []
     try:
         decisions = _decide(store, found, policy, now or datetime.now(UTC))
@@ -75,8 +90,8 @@ def forget_expired(
         remarks += [f"{name} was to go and stays: {why}" for name, why in done.kept.items()]
     except Refused as refusal:
         remarks.append(f"no copy was forgotten: {refusal}")
-    swept, why_not = _sweep_alone(store, address, database)
-    catalogue.summarise(store, inventory.take(store, address.name, database))
+    swept, why_not = _sweep_alone(lock, store, server, database)
+    catalogue.summarise(store, inventory.take(store, server, database))
     return dataclasses.replace(done, swept=swept, remarks=[*remarks, *why_not])
 
 
@@ -128,13 +143,15 @@ def sweep(store: Store, server: str, database: str) -> Swept:
     return Swept(removed, left)
 
 
-def _sweep_alone(store: Store, address: PostgresAddress, database: str) -> tuple[Swept, list[str]]:
+def _sweep_alone(
+    lock: AbstractContextManager[object], store: Store, server: str, database: str
+) -> tuple[Swept, list[str]]:
     """Sweep while no backup of the database runs; otherwise say why it was left to the next run."""
     try:
-        with fence.held(address, database):
-            return sweep(store, address.name, database), []
+        with lock:
+            return sweep(store, server, database), []
     except FlowForgeError as error:
-        orphans = len(_orphans(inventory.take(store, address.name, database)))
+        orphans = len(_orphans(inventory.take(store, server, database)))
         return Swept(orphans=orphans), [f"leftovers were not looked for: {error.message}"]
 
 

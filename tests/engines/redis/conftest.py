@@ -55,7 +55,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         port = free_port()
         command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
         # A source waits five seconds for more replicas unless it is told not to.
-        command += ["--dir", str(folder), "--repl-diskless-sync-delay", "0", *settings]
+        command += ["--dir", str(folder), "--repl-diskless-sync-delay", "0"]
+        command += ["--enable-debug-command", "yes", *settings]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
         running.append(process)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flowforge.engines.backup import catalogue
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.engines.redis import copying, proving
 from flowforge.rules import names
 from flowforge.rules.proofs import Level
-from flowforge.rules.stored import read_stored
 from tests.engines.redis.conftest import Running
 
 
