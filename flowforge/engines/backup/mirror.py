@@ -18,8 +18,9 @@ from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store
 from flowforge.errors import Damaged, FlowForgeError, Refused
 from flowforge.rules import mirroring, names
-from flowforge.rules.backups import Copy, Manifest, StoredObject, read_manifest
+from flowforge.rules.backups import Copy, StoredObject
 from flowforge.rules.retention import STANDARD, Retention
+from flowforge.rules.stored import StoredCopy, read_stored
 
 MOST_COPIES = 10
 _CHUNK_BYTES = 1024 * 1024
@@ -124,7 +125,7 @@ def bring(first: Store, second: Store, found: Inventory, name: str) -> None:
         Refused: The second one does not take it.
     """
     text = catalogue.read_small(first, found.manifests[name].key)
-    manifest = read_manifest(text)
+    manifest = read_stored(text, found.database)
     _check_sealed(second, manifest)
     for written in filter(None, (manifest.data, manifest.globals_data)):
         _bring_large(first, second, written)
@@ -137,7 +138,7 @@ def bring(first: Store, second: Store, found: Inventory, name: str) -> None:
     reached("mirror-manifest")
 
 
-def _check_sealed(second: Store, manifest: Manifest) -> None:
+def _check_sealed(second: Store, manifest: StoredCopy) -> None:
     """A store that seals what it keeps never gets what is open."""
     if second.recipients and manifest.seal is None:
         raise Refused(
@@ -184,5 +185,5 @@ def _check(store: Store, written: StoredObject, sha256: str) -> None:
         )
 
 
-def _manifest_key(manifest: Manifest) -> str:
+def _manifest_key(manifest: StoredCopy) -> str:
     return names.manifest_key(manifest.server.name, manifest.database.name, manifest.name)
