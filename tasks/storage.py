@@ -120,10 +120,16 @@ def check_name(server: str, database: str, store: str, renamed_from: str | None)
 def catch_up(
     server: str, database: str, store: str, other: str, policy: retention.Retention
 ) -> mirror.Caught:
-    """Bring to a second store what it lacks; one that is away is behind, and no failure."""
+    """Bring to a second store what it lacks, and forget there what the rule lets go.
+
+    One that is away is behind, and no failure.
+    """
+    address = lookup.find_server(server)
     first, second = (open_store(lookup.find_store(name)) for name in (store, other))
-    with fence.held(lookup.find_server(server), database):
+    with fence.held(address, database):
         caught = mirror.catch_up(first, second, server, database, policy=policy)
+    if caught.why is None:
+        forget.forget_expired(second, address, database, policy)
     get_run_logger().info("brought %d copies to %s", len(caught.copied), other)
     return caught
 

@@ -42,12 +42,23 @@ def run_backup(
     server: Server,
     database: Database = None,
     store: StoreOption = None,
+    also_in: Annotated[
+        list[str] | None,
+        typer.Option("--also-in", help="a further store that gets the copy; may be repeated"),
+    ] = None,
+    renamed_from: Annotated[
+        str | None, typer.Option("--renamed-from", help="the database's name before, if it changed")
+    ] = None,
     no_wait: NoWait = False,
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
     """Copy a database, prove the copy, and print the evidence."""
-    parameters = database_parameters(server, database, store)
+    parameters: dict[str, object] = {**database_parameters(server, database, store)}
+    if also_in:
+        parameters["also_in"] = [names.check_system_name(one, kind="store") for one in also_in]
+    if renamed_from is not None:
+        parameters["renamed_from"] = names.check_database_name(renamed_from)
     if no_wait:
         following.print_started(following.start(profile, BACKUP, **parameters), json)
         return
@@ -70,7 +81,7 @@ def list_copies(
     if not copies:
         terminal.out.print("No copies yet. `flowforge backup run SERVER` makes one.")
         return
-    columns = ("server", "database", "copy", "age", "size", "rows", "level", "proven")
+    columns = ("server", "database", "copy", "store", "age", "size", "rows", "level", "proven")
     terminal.print_table(columns, [_row(copy) for copy in copies])
 
 
@@ -155,6 +166,7 @@ def _row(copy: Copy) -> tuple[object, ...]:
         copy.server,
         copy.database,
         copy.name,
+        copy.store,
         terminal.show_age(copy.snapshot_at),
         terminal.show_bytes(copy.size_bytes),
         f"{copy.rows:,}",

@@ -61,10 +61,10 @@ def run_to_end(profile: str | None, deployment: str, **parameters: object) -> tu
         return run, follow(run)
 
 
-def start(profile: str | None, deployment: str, **parameters: str) -> Run:
+def start(profile: str | None, deployment: str, **parameters: object) -> Run:
     """Start a run and leave it alone."""
     with open_client(profile) as client:
-        return client.run(deployment, **parameters)
+        return client.run(deployment, idempotency_key=None, **parameters)
 
 
 def describe(facts: RunFacts, steps: list[Step]) -> str:

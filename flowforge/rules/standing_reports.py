@@ -30,8 +30,10 @@ def headline(standings: Sequence[DatabaseStanding]) -> str:
     """What the page says first: `2 of 3 databases keep what was promised`."""
     kept = sum(one.verdict == "kept" for one in standings)
     missed = [f"{one.server}/{one.database}" for one in standings if one.verdict == "missed"]
+    unknown = sum(one.verdict == "unknown" for one in standings)
     text = f"{kept} of {len(standings)} databases keep what was promised"
-    return f"{text}; missed: {', '.join(missed[:5])}" if missed else text
+    text += f"; missed: {', '.join(missed[:5])}" if missed else ""
+    return f"{text}; not known yet of {unknown}, for want of a drill" if unknown else text
 
 
 def copies_rows(copies: Sequence[Copy]) -> list[dict[str, str]]:

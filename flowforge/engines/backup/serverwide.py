@@ -33,24 +33,17 @@ def copy_globals(
     identity: Identity | None,
 ) -> StoredObject | str:
     """Copy a server's roles and settings beside a copy; or say why they could not be had."""
-    command = [tools.program("pg_dumpall"), "--globals-only", "--no-password"]
-    command += [] if identity else ["--no-role-passwords"]
-    try:
-        done = subprocess.run(
-            [*command, "-l", database],
-            env=connection.client_environment(address, database),
-            capture_output=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"the server's roles were not copied: {type(error).__name__}"
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
-        first = next((line for line in said if "rror:" in line or "ERROR:" in line), "no reason")
-        return f"the server's roles were not copied: {first[:200]}"
+    text: bytes | str = "nothing was tried"
+    # Only a superuser may read password hashes; everybody else gets the roles without them.
+    tries: list[list[str]] = [["--no-role-passwords"]]
+    for switches in [[], *tries] if identity else tries:
+        text = _dump(address, database, tools, switches)
+        if isinstance(text, bytes):
+            break
+    if isinstance(text, str):
+        return f"the server's roles were not copied: {text}"
     key = names.globals_key(address.name, database, name, sealed=identity is not None)
-    text = done.stdout + TRAILER.encode() + b"\n"
+    text += TRAILER.encode() + b"\n"
     with store.upload(key) as upload:
         with sending.send(upload, identity) as sender:
             add_member(sender.assembly, "before-data", [text])
@@ -63,3 +56,24 @@ def copy_globals(
         sha256=sent.sha256,
         trailer=TRAILER,
     )
+
+
+def _dump(
+    address: PostgresAddress, database: str, tools: Installation, switches: list[str]
+) -> bytes | str:
+    """The roles and settings as SQL; or why they could not be had."""
+    command = [tools.program("pg_dumpall"), "--globals-only", "--no-password", *switches]
+    try:
+        done = subprocess.run(
+            [*command, "-l", database],
+            env=connection.client_environment(address, database),
+            capture_output=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return type(error).__name__
+    if done.returncode == 0:
+        return done.stdout
+    said = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
+    return next((line for line in said if "rror:" in line or "ERROR:" in line), "no reason")[:200]
