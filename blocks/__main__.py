@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from prefect.client.orchestration import SyncPrefectClient
 from pydantic import JsonValue
 
-from blocks import BackupKey, BackupStore, Pager, PostgresServer, documents
+from blocks import BackupKey, BackupStore, Pager, PostgresServer, RedisServer, documents
 from flowforge import prefect_api, terminal
 from flowforge.errors import FlowForgeError, Refused
 
@@ -114,6 +114,8 @@ def _test(client: SyncPrefectClient, options: argparse.Namespace) -> Mapping[str
     block = documents.read_one(client, options.kind, options.name)
     if isinstance(block, PostgresServer):
         found = checks.check_server(options.name, block)
+    elif isinstance(block, RedisServer):
+        found = checks.check_redis(options.name, block)
     elif isinstance(block, BackupStore):
         found = checks.check_store(options.name, block)
     elif isinstance(block, BackupKey):

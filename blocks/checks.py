@@ -14,11 +14,12 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from blocks import BackupKey, BackupStore, Pager, PostgresServer
+from blocks import BackupKey, BackupStore, Pager, PostgresServer, RedisServer
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.connection import connect
 from flowforge.errors import Refused, Unavailable
 from flowforge.rules.addresses import FolderAddress
+from flowforge.rules.redis_addresses import ElastiCacheAddress
 
 _FACTS = """
 SELECT current_setting('server_version'),
@@ -100,6 +101,32 @@ def _list_problems(
             f'refused. ALTER ROLE "{user}" BYPASSRLS; lifts it.'
         )
     return problems
+
+
+def check_redis(name: str, block: RedisServer) -> Mapping[str, JsonValue]:
+    """Enter a Redis and say what it is, or ask Amazon for a replication group.
+
+    Raises:
+        Refused: It said no.
+        Unavailable: It did not answer.
+    """
+    address = block.address(name)
+    if isinstance(address, ElastiCacheAddress):
+        from flowforge.engines.redis import elasticache  # botocore is large
+
+        status, node_type = elasticache.check(address)
+        return {"status": status, "node_type": node_type, "problems": []}
+    from flowforge.engines.redis import connection, survey
+
+    with connection.connect(address) as session:
+        facts, warnings = survey.survey(session, name)
+    return {
+        "version": facts.version,
+        "keys": sum(counts.keys for counts in facts.keyspace.values()),
+        "used_memory_bytes": facts.used_memory_bytes,
+        "is_replica": facts.is_replica,
+        "problems": list(warnings),
+    }
 
 
 def check_store(name: str, block: BackupStore) -> Mapping[str, JsonValue]:

@@ -1,6 +1,6 @@
 """The saved documents: read, written only where they differ, removed.
 
-Servers, stores, keys and pagers have documents. A document is named as people
+Servers, caches, stores, keys and pagers have documents. A document is named as people
 type it; what it holds beside an address is a secret and never printed.
 """
 
@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import JsonValue, ValidationError
 
-from blocks import BackupKey, BackupStore, Pager, PostgresServer
+from blocks import BackupKey, BackupStore, Pager, PostgresServer, RedisServer
 from flowforge.automations import sync_automations
 from flowforge.errors import FlowForgeError, Refused
 from flowforge.rules.addresses import parse_postgres_url
@@ -25,15 +25,21 @@ from flowforge.rules.names import check_system_name
 
 KINDS: Mapping[str, type[Block]] = {
     "server": PostgresServer,
+    "cache": RedisServer,
     "store": BackupStore,
     "key": BackupKey,
     "pager": Pager,
 }
 ADD_COMMANDS: Mapping[str, str] = {
     "server": "database",
+    "cache": "redis",
     "store": "store",
     "key": "key",
     "pager": "notify",
+}
+_URL_FORMS = {
+    "server": "postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+    "cache": "redis://USER:PASSWORD@HOST:PORT",
 }
 _PLURALS = {f"{kind}s": kind for kind in KINDS}
 
@@ -84,12 +90,14 @@ def read_block(kind: str, name: str, value: object) -> Block:
         Refused: The name or the description is not usable.
     """
     check_system_name(name, kind=kind)
-    if kind == "server":
+    if kind in ("server", "cache"):
         if not isinstance(value, str):
             raise Refused(
-                f"The server {name} was not given as a URL.",
-                hint="Give it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
+                f"The {kind} {name} was not given as a URL.",
+                hint=f"Give it as {_URL_FORMS[kind]}.",
             )
+        if kind == "cache":
+            return RedisServer.of(value, name)
         return PostgresServer.of(parse_postgres_url(value, name=name))
     unknown = sorted(set(value) - set(_fields_of(KINDS[kind]))) if isinstance(value, dict) else []
     if unknown:  # Prefect's blocks would take them without a word
@@ -205,7 +213,7 @@ def where(block: Block) -> str:
         return f"{block.address('-').where}/{block.database}"
     if isinstance(block, BackupStore):
         return block.where
-    return cast(BackupKey | Pager, block).where
+    return cast(BackupKey | Pager | RedisServer, block).where
 
 
 def fields_without_secrets(block: Block) -> dict[str, JsonValue]:

@@ -11,10 +11,12 @@ from pydantic import SecretStr
 
 from blocks.postgres import PostgresServer
 from blocks.recovery import BackupKey
+from blocks.redis import RedisServer
 from blocks.storage import BackupStore
 from flowforge.errors import Refused
 from flowforge.rules import names
 from flowforge.rules.addresses import PostgresAddress, StoreAddress
+from flowforge.rules.redis_addresses import AnyRedis
 
 B = TypeVar("B", bound=Block)
 
@@ -27,6 +29,16 @@ def find_server(name: str) -> PostgresAddress:
     """
     names.check_system_name(name)
     return _load(PostgresServer, name, "database").address(name)
+
+
+def find_redis(name: str) -> AnyRedis:
+    """The registered Redis of a name.
+
+    Raises:
+        Refused: There is none, or the name is not one.
+    """
+    names.check_system_name(name, kind="Redis")
+    return _load(RedisServer, name, "redis").address(name)
 
 
 def find_store(name: str) -> StoreAddress:
@@ -67,7 +79,12 @@ def saved_names(kind: type[Block]) -> list[str]:
     """The names under which blocks of a kind are saved, in order."""
     slug = kind.get_block_type_slug()
     with get_client(sync_client=True) as client:
-        documents = client.read_block_documents_by_type(slug)
+        try:
+            documents = client.read_block_documents_by_type(slug)
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != 404:
+                raise
+            return []  # none was ever registered here
     return sorted(document.name for document in documents if document.name)
 
 

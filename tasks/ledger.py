@@ -43,6 +43,10 @@ class Recorder:
         """Say which database this is about, as soon as that is known."""
         self.server, self.database = server, database
 
+    def skipped(self, evidence: str) -> None:
+        """Say in one line why there was nothing to do."""
+        self.outcome, self.evidence = "skipped", evidence
+
     def done(self, evidence: str, **facts: object) -> None:
         """Say in one line what was achieved, and keep the values behind it."""
         self.evidence = evidence

@@ -46,7 +46,7 @@ def dump_into(server: str, database: str, store: str, engine: dump.Engine = "mem
         address,
         database,
         kept_in,
-        run=_run_facts(),
+        run=run_facts(),
         engine=engine,
         on_progress=progress.CopyBar(database).tell,
     )
@@ -199,7 +199,8 @@ def facts_of(done: restore.Restoration) -> dict[str, object]:
     }
 
 
-def _run_facts() -> RunFacts:
+def run_facts() -> RunFacts:
+    """Which run this is, and where it runs."""
     run = runtime.flow_run
     return RunFacts(
         flow_run_id=run.id,

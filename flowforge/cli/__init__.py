@@ -38,6 +38,7 @@ _COMMANDS = (
     "protection",
     "keys",
     "restores",
+    "redis",
     "approving",
     "ledger",
     "breakglass",

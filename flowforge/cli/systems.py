@@ -33,7 +33,7 @@ PasswordEnv = Annotated[
     str | None, typer.Option("--password-env", help="variable with that account's password")
 ]
 # A word too many is let through, only to say no without the parser repeating it.
-_TAKES_MORE = {"allow_extra_args": True}
+TAKES_MORE = {"allow_extra_args": True}
 _NOT_FACTS = frozenset({"schema", "kind", "ok", "problems"})
 
 
@@ -46,8 +46,8 @@ def register(app: typer.Typer) -> None:
         ("notify", "pager", add_pager, "Channels that people are told through, by name."),
     ):
         group = typer.Typer(help=text, no_args_is_help=True)
-        group.command("add", context_settings=_TAKES_MORE)(add)
-        _add_verbs(group, kind)
+        group.command("add", context_settings=TAKES_MORE)(add)
+        add_verbs(group, kind)
         app.add_typer(group, name=word)
 
 
@@ -60,8 +60,8 @@ def add_database(
     profile: ProfileOption = None,
 ) -> None:
     """Save a server; its URL is asked for, or read from standard input."""
-    _check_name(name, "server", context.args, "database")
-    url = _read_secret(url_env, f"PostgreSQL URL of {name} (not shown): ", "database", name)
+    check_name(name, "server", context.args, "database")
+    url = read_secret(url_env, f"PostgreSQL URL of {name} (not shown): ", "database", name)
     address = addresses.parse_postgres_url(url, name=name)
     found = {} if no_test else _try_database(address)
     action = saved.save("server", name, url, profile)
@@ -95,7 +95,7 @@ def add_pager(
     profile: ProfileOption = None,
 ) -> None:
     """Save a channel; a URL is asked for, or read from standard input."""
-    _check_name(name, "pager", context.args, "notify")
+    check_name(name, "pager", context.args, "notify")
     if [webhook, slack, smtp is not None].count(True) != 1:
         raise Refused(
             "It is not said what kind of channel this is.",
@@ -104,12 +104,14 @@ def add_pager(
     if smtp is not None:
         value = _mailbox(smtp, sender, to or [], user, password_env)
     else:
-        url = _read_secret(url_env, f"URL of {name} (not shown): ", "notify", name)
+        url = read_secret(url_env, f"URL of {name} (not shown): ", "notify", name)
         value = {"kind": "slack" if slack else "webhook", "url": url}
-    _print_saved("pager", name, saved.save("pager", name, value, profile), "", json)
+    print_saved("pager", name, saved.save("pager", name, value, profile), "", json)
 
 
-def _add_verbs(group: typer.Typer, kind: str) -> None:
+def add_verbs(group: typer.Typer, kind: str) -> None:
+    """Give a group the verbs that all kinds of systems have: list, test, remove."""
+
     @group.command("list")
     def list_systems(json: JsonFlag = False, profile: ProfileOption = None) -> None:
         """List what is saved; never a secret."""
@@ -152,7 +154,12 @@ def _print_tested(answer: Mapping[str, Any]) -> None:
         terminal.out.print(f"problem: {terminal.show(problem)}", markup=False)
 
 
-def _check_name(name: str, kind: str, more: list[str], word: str) -> None:
+def check_name(name: str, kind: str, more: list[str], word: str) -> None:
+    """Make sure that a name was typed, and nothing besides.
+
+    Raises:
+        Refused: It is none, or an address was typed.
+    """
     if more or names.looks_like_secret(name):
         _refuse_argument(word)
     names.check_system_name(name, kind=kind)
@@ -166,7 +173,12 @@ def _refuse_argument(word: str) -> NoReturn:
     )
 
 
-def _read_secret(variable: str | None, prompt: str, word: str, name: str) -> str:
+def read_secret(variable: str | None, prompt: str, word: str, name: str) -> str:
+    """Read a URL from a variable, from a person, or from standard input.
+
+    Raises:
+        Refused: There is none.
+    """
     if variable is not None:
         secret = os.environ.get(variable, "")
     elif sys.stdin.isatty():
@@ -220,11 +232,12 @@ def _mailbox(
     if user is not None:
         value["user"] = user
     if password_env is not None:
-        value["password"] = _read_secret(password_env, "", "notify", "NAME")
+        value["password"] = read_secret(password_env, "", "notify", "NAME")
     return value
 
 
-def _print_saved(kind: str, name: str, action: str, where: str, as_json: bool) -> None:
+def print_saved(kind: str, name: str, action: str, where: str, as_json: bool) -> None:
+    """Print that a system was saved."""
     if as_json:
         terminal.print_json({"kind": kind, "name": name, "action": action})
         return

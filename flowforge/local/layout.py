@@ -68,11 +68,14 @@ class Layout:
 
     def systems(self) -> dict[str, object]:
         """The blocks to save, as `python -m blocks apply` reads them."""
+        redis_url = self.settings.redis_url
+        caches = {"cache": redis_url.get_secret_value()} if redis_url else {}
         return {
             "servers": {
                 "shop": self.postgres.url("shop"),
                 "platform": self.postgres.url("postgres", "prefect"),
             },
+            "caches": caches,
             "stores": {"backups": {"folder": str(self.folder.backups)}},
         }
 
