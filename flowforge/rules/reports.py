@@ -15,6 +15,9 @@ from flowforge.rules.comparison import Comparison
 from flowforge.rules.masks import MaskedTable
 from flowforge.rules.restores import RestorePlan
 
+DEFAULT_STORE = "backups"
+"""The store that is meant when none is named."""
+
 _MOST_TABLES = 40
 
 
@@ -72,12 +75,13 @@ def backup_report(
     ]
     lines += section("Differences", best.differences)
     lines += section("Remarks", [*manifest.warnings, *best.remarks, *remarks])
-    return "\n".join([*lines, *_to_restore(manifest), *_tables(manifest)])
+    return "\n".join([*lines, *_to_restore(manifest, copies[0].store), *_tables(manifest)])
 
 
-def _to_restore(manifest: Manifest) -> list[str]:
+def _to_restore(manifest: Manifest, store: str) -> list[str]:
     database = shell(manifest.database.name)
     plan = f"flowforge restore plan {manifest.server.name} {database} --copy {manifest.name}"
+    plan += "" if store == DEFAULT_STORE else f" --store {store}"
     unpacked = f"gunzip -c {manifest.name}.sql.gz"
     if manifest.seal:
         unpacked = f"age -d -i IDENTITY {manifest.name}.sql.gz.age | gunzip -c"
@@ -192,13 +196,14 @@ def plan_report(plan: RestorePlan) -> str:
         to_server = "" if target.server == plan.source_server else f" --to-server {target.server}"
         same = target.database == plan.source_database
         to_database = "" if same else f" --to-database {shell(target.database)}"
+        store = "" if plan.store == DEFAULT_STORE else f" --store {plan.store}"
         masks = "".join(
             f" --mask {shell(f'{mask.table}.{mask.column}={mask.expression}')}"
             for mask in plan.masks
         )
         command = (
             f"flowforge restore apply {plan.source_server} {shell(plan.source_database)} "
-            f"--copy {plan.copy_name}{to_server}{to_database}{masks} --plan {plan.digest}"
+            f"--copy {plan.copy_name}{to_server}{to_database}{masks}{store} --plan {plan.digest}"
         )
         lines += ["", "## To do it", "", *code(command)]
     return "\n".join(lines)

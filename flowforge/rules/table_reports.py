@@ -58,7 +58,8 @@ def restored_report(plan: TablePlan, restored: Sequence[RestoredTable], *, secon
 def command(plan: TablePlan, verb: str) -> str:
     """The command that does what was planned."""
     tables = " ".join(f"--table {reports.shell(table)}" for table in plan.tables)
+    store = "" if plan.store == reports.DEFAULT_STORE else f" --store {plan.store}"
     return (
         f"flowforge restore {verb} {plan.source_server} {reports.shell(plan.source_database)} "
-        f"--copy {plan.copy_name} {tables} --plan {plan.digest}"
+        f"--copy {plan.copy_name} {tables}{store} --plan {plan.digest}"
     )
