@@ -247,7 +247,8 @@ def evidence(plan: RestorePlan, compared: Comparison | None, kept_as: str | None
     place = f"{plan.target.server}/{plan.target.database}"
     if compared is None:
         return f"{place} was restored already from {plan.copy_name}"
-    kept = f", old one kept as {kept_as}" if kept_as else ""
+    kept = f", {len(plan.masks)} columns masked" if plan.masks else ""
+    kept += f", old one kept as {kept_as}" if kept_as else ""
     return (
         f"{plan.copy_name} to {place}: {compared.tables_digested} tables compared, "
         f"{compared.rows_compared:,} rows{kept}"
