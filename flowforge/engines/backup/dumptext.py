@@ -16,17 +16,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-
-from xxhash import xxh3_128_intdigest
+from dataclasses import dataclass, field
 
 from flowforge.engines.backup.identifiers import canonical, identifier_parts
 from flowforge.engines.backup.largeobjects import LargeObjects
+from flowforge.engines.backup.rowtext import LARGE_ROW_BYTES, RowSum
 from flowforge.errors import Damaged
 from flowforge.rules.backups import LargeObjectFacts, SequenceFacts, TableFacts
 
 COMPLETE = b"-- PostgreSQL database dump complete"
-_MODULUS = 1 << 128
 _END_OF_COPY = b"\\.\n"
 
 # One token of SQL at a time. A backslash outside quotes only begins a command to psql.
@@ -62,18 +60,7 @@ RowHook = Callable[[str, list[bytes]], None]
 class _Table:
     name: str
     columns: str
-    rows: int = 0
-    raw_bytes: int = 0
-    digest: int = 0
-
-    def facts(self) -> TableFacts:
-        return TableFacts(
-            name=self.name,
-            columns=self.columns,
-            rows=self.rows,
-            raw_bytes=self.raw_bytes,
-            digest=f"{self.digest:032x}",
-        )
+    rows: RowSum = field(default_factory=RowSum)
 
 
 @dataclass(frozen=True)
@@ -104,7 +91,7 @@ class DumpScanner:
 
     def __init__(self, codec: str = "utf-8", on_rows: RowHook | None = None) -> None:
         self.raw_bytes = 0
-        self.finished_tables: list[TableFacts] = []
+        self._finished: dict[str, _Table] = {}
         self._codec = codec
         self._on_rows = on_rows
         self._buffer = b""
@@ -122,6 +109,11 @@ class DumpScanner:
     def current_table(self) -> str | None:
         """The table whose rows are going by."""
         return self._table.name if self._table else None
+
+    @property
+    def tables_done(self) -> int:
+        """How many tables have gone by."""
+        return len(self._finished)
 
     def feed(self, chunk: bytes) -> None:
         """Read on."""
@@ -153,7 +145,7 @@ class DumpScanner:
 
     def _facts(self, *, complete: bool) -> DumpFacts:
         return DumpFacts(
-            tables=tuple(self.finished_tables),
+            tables=tuple(t.rows.facts(t.name, t.columns) for t in self._finished.values()),
             sequences=tuple(self._sequences),
             large_objects=self._objects.facts(),
             raw_bytes=self.raw_bytes,
@@ -166,6 +158,8 @@ class DumpScanner:
         if self._skip_line_break and self._buffer:
             self._buffer, self._skip_line_break = self._buffer[1:], False
         buffer = self._buffer
+        if self._table.rows.inside_row:
+            return self._read_large()
         if buffer.startswith(_END_OF_COPY):
             end, rest = 0, len(_END_OF_COPY)
         elif (found := buffer.find(b"\n" + _END_OF_COPY)) >= 0:
@@ -174,25 +168,37 @@ class DumpScanner:
             # The last line may be the beginning of the end mark: it stays.
             end = rest = buffer.rfind(b"\n") + 1
             if end:
-                self._take_rows(buffer[: end - 1])
+                self._take_rows(buffer[:end])
                 self._buffer = buffer[rest:]
+            elif len(buffer) > LARGE_ROW_BYTES and self._on_rows is None:
+                self._table.rows.take_part(buffer)
+                self._buffer = b""
             return False
         if end:
-            self._take_rows(buffer[: end - 1])
-        self.finished_tables.append(self._table.facts())
-        self._table = None
+            self._take_rows(buffer[:end])
+        self._finish_table(self._table)
         self._buffer = buffer[rest:]
         return True
 
-    def _take_rows(self, block: bytes) -> None:
+    def _read_large(self) -> bool:
+        """Read on in a row that is too large to hold; tell whether it ended."""
         assert self._table is not None
-        table = self._table
-        rows = block.split(b"\n")
-        table.rows += len(rows)
-        table.raw_bytes += len(block) + 1
-        table.digest = (table.digest + sum(map(xxh3_128_intdigest, rows))) % _MODULUS
+        part, line_break, self._buffer = self._buffer.partition(b"\n")
+        self._table.rows.take_part(part, ends=bool(line_break))
+        return bool(line_break)
+
+    def _finish_table(self, table: _Table) -> None:
+        # The rows of partitions that their root deals out anew come one partition after the other.
+        if table.name in self._finished:
+            table.rows.add(self._finished[table.name].rows)
+        self._finished[table.name] = table
+        self._table = None
+
+    def _take_rows(self, lines: bytes) -> None:
+        assert self._table is not None
+        rows = self._table.rows.take(lines)
         if self._on_rows:
-            self._on_rows(table.name, rows)
+            self._on_rows(self._table.name, rows)
 
     def _read_sql(self) -> bool:
         """Read whole tokens while there are any; tell whether rows follow."""

@@ -9,7 +9,6 @@ server process died would look whole.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import queue
 import subprocess
@@ -17,28 +16,22 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from flowforge.engines.backup import pgdump
-from flowforge.engines.backup.packing import Assembly, MemberWriter
-from flowforge.engines.backup.relations import Piece
-from flowforge.engines.backup.rowtext import MODULUS, RowText
+from flowforge.engines.backup import pgdump, tablelocks
+from flowforge.engines.backup.packing import Assembly, MemberWriter, stopped
+from flowforge.engines.backup.relations import Piece, Relation
+from flowforge.engines.backup.rowtext import RowSum, RowText
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.survey import Survey
 from flowforge.engines.postgres import connection
 from flowforge.engines.postgres.installations import Installation
-from flowforge.errors import Unavailable
 from flowforge.rules.addresses import PostgresAddress
-from flowforge.rules.backups import TableFacts
 
 READ_BYTES = 1024 * 1024
 MEMBER_BYTES = 4 * 1024 * 1024
-_PIPE_BYTES = 1024 * 1024
 _END = b"COPY (SELECT E'\\\\. ') TO STDOUT (FORMAT csv);\n"
 _BEGIN = """\\set VERBOSITY terse
 \\set SHOW_CONTEXT never
 SET client_encoding = {encoding};
-SET statement_timeout = 0;
-SET lock_timeout = 0;
-SET idle_in_transaction_session_timeout = 0;
 SET synchronize_seqscans = off;
 SET extra_float_digits = 3;
 SET datestyle = ISO;
@@ -55,19 +48,7 @@ class Tally:
 
     pieces_left: int
     columns: str
-    rows: int = 0
-    raw_bytes: int = 0
-    digest: int = 0
-
-    def facts(self, name: str) -> TableFacts:
-        """The table's facts, once nothing of it is left."""
-        return TableFacts(
-            name=name,
-            columns=self.columns,
-            rows=self.rows,
-            raw_bytes=self.raw_bytes,
-            digest=f"{self.digest:032x}",
-        )
+    rows: RowSum = field(default_factory=RowSum)
 
 
 @dataclass
@@ -86,6 +67,9 @@ class Reading:
     current: dict[str, str] = field(default_factory=dict)
     """What each lane is at."""
 
+    too_large: Relation | None = None
+    """A table with a row whose text the server could not make."""
+
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, piece: Piece, text: RowText) -> None:
@@ -93,9 +77,7 @@ class Reading:
         with self.guard:
             tally = self.tallies[piece.relation.name]
             tally.pieces_left -= 1
-            tally.rows += text.rows
-            tally.raw_bytes += text.raw_bytes
-            tally.digest = (tally.digest + text.digest) % MODULUS
+            tally.rows.add(text)
 
     @property
     def tables_done(self) -> int:
@@ -121,8 +103,7 @@ class Lane:
         self._process = _start(tools, address, seen)
         assert self._process.stdin is not None and self._process.stderr is not None
         self._words = pgdump.Words(self._process.stderr)
-        begin = _BEGIN.format(encoding=f"'{seen.database.encoding}'", snapshot=snapshot)
-        self._tell(begin.encode())
+        self._tell(_begin(seen, snapshot))
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -165,8 +146,10 @@ class Lane:
             while not text.ended:
                 packed.write(text.feed(self._receive()), text)
             packed.finish(text)
-        except BaseException:
+        except BaseException as error:
             packed.abandon()
+            if isinstance(error, pgdump.RowTooLarge):
+                self._reading.too_large = piece.relation
             raise
         self._reading.note(piece, text)
 
@@ -196,7 +179,7 @@ class Lane:
 
     def _explain(self) -> BaseException:
         if self._reading.stop.is_set():
-            return Unavailable("The backup was stopped.", hint="Read why above; run it again.")
+            return stopped()
         status = self._process.wait()
         return pgdump.explain_failure(self._words.finish(), status, self._address, self._database)
 
@@ -277,23 +260,26 @@ def stop(lanes: Sequence[Lane], reading: Reading) -> None:
     """End every lane."""
     reading.stop.set()
     reading.may_send.set()
+    reading.assembly.give_up()
     for lane in lanes:
         lane.kill()
     for lane in lanes:
         lane.join(10)
 
 
+def _begin(seen: Survey, snapshot: str) -> bytes:
+    """What a session is told first, as `pg_dump` tells its own.
+
+    A table may be waited for, but not for ever: whoever wants to change it waits for the lock of
+    the coordinator, and who comes later waits behind that.
+    """
+    forever = "".join(f"SET {name} = 0;\n" for name in pgdump.timeouts(seen.server.major))
+    begin = _BEGIN.format(encoding=f"'{seen.database.encoding}'", snapshot=snapshot)
+    return f"{forever}SET lock_timeout = '{tablelocks.WAIT_SECONDS:.0f}s';\n{begin}".encode()
+
+
 def _start(tools: Installation, address: PostgresAddress, seen: Survey) -> subprocess.Popen[bytes]:
     settings = pgdump.dump_settings(seen.database.lc_monetary)
     command = [tools.program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
-    process = subprocess.Popen(
-        [*command, "--no-password"],
-        env=connection.client_environment(address, seen.database.name, settings),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    with contextlib.suppress(OSError):  # a smaller pipe is only slower
-        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-    return process
+    environment = connection.client_environment(address, seen.database.name, settings)
+    return pgdump.start([*command, "--no-password"], environment, subprocess.PIPE)

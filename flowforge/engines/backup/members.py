@@ -33,6 +33,8 @@ _FEW_RELATIONS = 5_000
 
 def why_not(snapshot: Snapshot) -> str | None:
     """What keeps this engine from copying a database, if anything does."""
+    if relations.are_loaded_through_roots(snapshot.session):
+        return "a table is partitioned by the hash of an enum, which another database hashes anew"
     seen = snapshot.survey
     if seen.database.encoding == "UTF8" or seen.codec != "utf-8":
         return None
@@ -64,25 +66,36 @@ def copy_into(
         Unavailable: The server went away.
         Damaged: A part ended well and yet is not whole.
     """
-    source = _Source(address, snapshot, tools)
     sequences = relations.read_sequences(snapshot.session)
     reading = _plan(assembly, snapshot, connections)
-    working = [
-        Lane(f"lane-{n}", reading, tools, address, snapshot.survey, snapshot.token)
-        for n in range(min(connections, max(1, reading.pieces.qsize())))
-    ]
+    source = _Source(address, snapshot, tools, reading.stop)
     after = _Later(source.after_data, at_once=len(snapshot.relations) <= _FEW_RELATIONS)
+    working: list[Lane] = []
+
+    def look() -> None:
+        snapshot.check_not_lost()
+        after.check()
+        on_progress(_progress(reading, snapshot))
+
     try:
+        for n in range(min(connections, max(1, reading.pieces.qsize()))):
+            where = (tools, address, snapshot.survey, snapshot.token)
+            working.append(Lane(f"lane-{n}", reading, *where))
         with counting(snapshot, count_budget_seconds):
             add_member(assembly, "before-data", source.before_data())
             reading.may_send.set()
-            lanes.run(working, reading, lambda: on_progress(_progress(reading, snapshot)))
-    except BaseException:
+            lanes.run(working, reading, look)
+            objects = _add_large_objects(assembly, source)
+            add_member(assembly, "sequences", _setvals(sequences, snapshot.survey.codec))
+            add_member(assembly, "after-data", after.texts())
+    except BaseException as error:
         lanes.stop(working, reading)
+        after.join()
+        if isinstance(error, pgdump.RowTooLarge) and reading.too_large:
+            row = relations.largest_row(snapshot.session, reading.too_large)
+            message = f"{error.message} The largest one is {reading.too_large.name} {row}."
+            raise pgdump.RowTooLarge(message, hint=error.hint) from error
         raise
-    objects = _add_large_objects(assembly, source)
-    add_member(assembly, "sequences", _setvals(sequences, snapshot.survey.codec))
-    add_member(assembly, "after-data", after.texts())
     reached("children-exit")
     return _finish(assembly, name, reading, sequences, objects)
 
@@ -119,7 +132,10 @@ def _finish(
     objects: LargeObjectFacts,
 ) -> DumpFacts:
     facts = DumpFacts(
-        tables=tuple(tally.facts(table) for table, tally in sorted(reading.tallies.items())),
+        tables=tuple(
+            tally.rows.facts(table, tally.columns)
+            for table, tally in sorted(reading.tallies.items())
+        ),
         sequences=tuple(
             SequenceFacts(name=canonical(schema, sequence), value=value, is_called=called)
             for schema, sequence, value, called in sequences
@@ -135,8 +151,15 @@ def _finish(
 class _Source:
     """The parts of a copy that `pg_dump` writes."""
 
-    def __init__(self, address: PostgresAddress, snapshot: Snapshot, tools: Installation) -> None:
+    def __init__(
+        self,
+        address: PostgresAddress,
+        snapshot: Snapshot,
+        tools: Installation,
+        stop: threading.Event,
+    ) -> None:
         self._address, self._snapshot, self._tools = address, snapshot, tools
+        self._stop = stop
 
     def before_data(self) -> Iterator[bytes]:
         return self._dump("pre-data")
@@ -166,10 +189,13 @@ class _Source:
             survey=seen,
             snapshot=self._snapshot.token,
             switches=(f"--section={section}", "--no-tablespaces", *switches),
+            stop=lambda: self._stop.is_set() or self._snapshot.lost.is_set(),
         ):
             tail = (tail + chunk)[-200:]
             yield chunk
-        if COMPLETE not in tail:
+        self._snapshot.check_not_lost()
+        # When it was stopped, whoever did that says why.
+        if COMPLETE not in tail and not self._stop.is_set():
             raise Damaged(
                 f"pg_dump ended well, but its {section} of {seen.database.name!r} has no end.",
                 hint="Run the backup again; if it happens twice, look at the tools in the log.",
@@ -191,10 +217,19 @@ class _Later:
         """The text; raises what went wrong while it was fetched."""
         if self._thread is None:
             return self._fetch()
-        self._thread.join()
+        self.join()
+        self.check()
+        return self._held
+
+    def check(self) -> None:
+        """Raise what went wrong while it was fetched."""
         if self._error is not None:
             raise self._error
-        return self._held
+
+    def join(self) -> None:
+        """Wait until nothing is fetched any more."""
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         try:

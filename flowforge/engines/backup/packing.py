@@ -41,14 +41,25 @@ class Assembly:
         self.turn = threading.Lock()
         self._upload = upload
         self._sha256 = hashlib.sha256()
+        self._given_up = False
 
     @property
     def sha256(self) -> str:
         """Digest of everything sent so far."""
         return self._sha256.hexdigest()
 
+    def give_up(self) -> None:
+        """Let nobody send anything more."""
+        self._given_up = True
+
     def send(self, packed: bytes) -> None:
-        """Send on; only whoever has the turn may."""
+        """Send on; only whoever has the turn may.
+
+        Raises:
+            Unavailable: The copy was given up meanwhile.
+        """
+        if self._given_up:
+            raise stopped()
         if packed:
             self._sha256.update(packed)
             self.size_bytes += len(packed)
@@ -59,6 +70,11 @@ class Assembly:
         self.members.append(member)
         self.raw_bytes += member.raw_bytes
         reached(f"member-{len(self.members)}")
+
+
+def stopped() -> Unavailable:
+    """What ends the others when one of several failed."""
+    return Unavailable("The backup was stopped.", hint="Read why above; run it again.")
 
 
 class MemberWriter:

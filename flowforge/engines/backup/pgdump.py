@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
+from flowforge.engines.backup import tablelocks
 from flowforge.engines.backup.survey import Survey
 from flowforge.engines.postgres import connection
 from flowforge.engines.postgres.installations import Installation
@@ -22,8 +24,19 @@ from flowforge.errors import FlowForgeError, Refused, Unavailable
 from flowforge.rules.addresses import PostgresAddress
 
 CHUNK_BYTES = 256 * 1024
-LOCK_WAIT_SECONDS = 30
 _PIPE_BYTES = 1024 * 1024
+_STOP_CHECK_MILLISECONDS = 500
+_TOO_LARGE = (
+    "invalid memory alloc request size",
+    "cannot enlarge string buffer",
+    "string buffer exceeds",
+)
+
+
+class RowTooLarge(Refused):
+    """A row whose text PostgreSQL cannot make."""
+
+
 _UNKNOWN_BEFORE_17 = b"SET transaction_timeout = 0;\n"
 
 
@@ -34,7 +47,19 @@ def dump_settings(lc_monetary: str) -> dict[str, str]:
         "lc_monetary": lc_monetary,
         "row_security": "off",
         "bytea_output": "hex",
+        "quote_all_identifiers": "off",
+        "standard_conforming_strings": "on",
     }
+
+
+def timeouts(major: int) -> tuple[str, ...]:
+    """The settings that end what takes long, of a server of a major version.
+
+    `pg_dump` switches them off for itself, whatever its role or database is given.
+    """
+    since = {"idle_session_timeout": 14, "transaction_timeout": 17}
+    always = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    return (*always, *(name for name, first in since.items() if major >= first))
 
 
 def stream_dump(
@@ -56,45 +81,54 @@ def stream_dump(
         survey: What was seen of it.
         snapshot: An exported snapshot to read in.
         switches: What else `pg_dump` is told, such as `--section=pre-data`.
-        stop: Asked between chunks; once true the dump is abandoned and the text just ends.
+        stop: Asked about twice a second; once true the dump is abandoned and the text just ends.
 
     Raises:
         Refused: A right is missing.
         Unavailable: The server went away or a lock was not had in time.
     """
     command = [installation.program("pg_dump"), "--no-password", "--format=plain"]
-    command += [f"--lock-wait-timeout={LOCK_WAIT_SECONDS}s"]
+    command += [f"--lock-wait-timeout={tablelocks.WAIT_SECONDS:.0f}s"]
+    # Else it is the one that a role or a database was given, which may not hold every character.
+    command += [f"--encoding={survey.database.encoding}"]
     command += [f"--snapshot={snapshot}"] if snapshot else []
     command += switches
     settings = dump_settings(survey.database.lc_monetary)
-    process = _start(command, connection.client_environment(address, database, settings))
+    process = start(command, connection.client_environment(address, database, settings))
     assert process.stdout is not None and process.stderr is not None
     words = Words(process.stderr)
-    ended = False
+    waiting, ended = select.poll(), False
+    waiting.register(process.stdout, select.POLLIN)
     try:
         first = survey.server.major < 17 and "--data-only" not in switches
-        while chunk := os.read(process.stdout.fileno(), CHUNK_BYTES):
+        while not stop():
+            if not waiting.poll(_STOP_CHECK_MILLISECONDS):
+                continue
+            chunk = os.read(process.stdout.fileno(), CHUNK_BYTES)
+            if not chunk:
+                ended = True
+                break
             if first:
                 chunk, first = chunk.replace(_UNKNOWN_BEFORE_17, b"", 1), False
             yield chunk
-            if stop():
-                return
-        ended = True
     finally:
         if not ended:
             process.kill()
         process.stdout.close()
         status = process.wait()
         said = words.finish()
-    if status != 0:
+    if ended and status != 0:
         raise explain_failure(said, status, address, database)
 
 
-def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def start(
+    command: list[str], environment: dict[str, str], stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
+    """Start a program whose output is read through as large a pipe as is to be had."""
     process = subprocess.Popen(
         command,
         env=environment,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -145,10 +179,21 @@ def explain_failure(
             f"Row security would hide rows of {place}: {first}",
             hint=f"ALTER ROLE {address.user} BYPASSRLS; or back up as the owner.",
         )
+    if "out of shared memory" in text:
+        return Refused(
+            f"The server cannot lock all tables of {place} for as many sessions.",
+            hint=tablelocks.TOO_FEW_LOCKS,
+        )
+    if any(words in text for words in _TOO_LARGE):
+        return RowTooLarge(
+            f"A row of {place} is too large to be sent as text: {first}",
+            hint="PostgreSQL writes at most 1 GB a row: split the value, or move it out of the "
+            "table into a large object.",
+        )
     # pg_dump keeps --lock-wait-timeout by means of the other one.
     if "lock timeout" in text or "statement timeout" in text:
         return Unavailable(
-            f"A table of {place} stayed locked for {LOCK_WAIT_SECONDS} s.",
+            f"A table of {place} stayed locked for {tablelocks.WAIT_SECONDS:.0f} s.",
             hint="A migration or VACUUM FULL holds it; run the backup again when it is done.",
         )
     return Unavailable(

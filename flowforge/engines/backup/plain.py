@@ -64,7 +64,8 @@ def _read_through(
         packer.put(chunk)
         scanner.feed(chunk)
         reached("first-chunk")
-        done, table = len(scanner.finished_tables), scanner.current_table
+        snapshot.check_not_lost()
+        done, table = scanner.tables_done, scanner.current_table
         on_progress(Progress(table, done, scanner.raw_bytes, seen.database.size_bytes))
     reached("children-exit")
     facts = scanner.finish()

@@ -52,6 +52,12 @@ SELECT n.nspname, c.relname FROM pg_catalog.pg_class c
                           AND d.deptype = 'e'))
  ORDER BY 1, 2
 """
+_HASHED_BY_ENUM: LiteralString = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p
+                 JOIN pg_catalog.pg_opclass o ON o.oid = ANY (p.partclass)
+                 JOIN pg_catalog.pg_am a ON a.oid = o.opcmethod
+                WHERE p.partstrat = 'h' AND a.amname = 'hash' AND o.opcname = 'enum_ops')
+"""
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,15 @@ def list_relations(session: psycopg.Connection[Any]) -> list[Relation]:
     ]
 
 
+def are_loaded_through_roots(session: psycopg.Connection[Any]) -> bool:
+    """Whether rows belong into other partitions elsewhere, so that the root must deal them out.
+
+    The hash of an enum's value is that of a number every database gives it anew.
+    """
+    row = session.execute(_HASHED_BY_ENUM).fetchone()
+    return bool(row and row[0])
+
+
 def cut(relations: Sequence[Relation], major: int, sessions: int) -> list[Piece]:
     """Cut tables so large that one session would be at them when the others have ended.
 
@@ -141,6 +156,15 @@ def cut(relations: Sequence[Relation], major: int, sessions: int) -> list[Piece]
         ends = [*bounds[1:], None]
         pieces += [Piece(relation, *range_) for range_ in zip(bounds, ends, strict=True)]
     return pieces
+
+
+def largest_row(session: psycopg.Connection[Any], relation: Relation) -> str:
+    """Where a table's largest row lies, as its `ctid`; sizes are those stored."""
+    sizes = " + ".join(f"coalesce(pg_column_size({quoted(c)}), 0)" for c in relation.columns)
+    query = f"SELECT ctid::text FROM ONLY {relation.quoted} ORDER BY {sizes} DESC LIMIT 1"
+    row = session.execute(query.encode()).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def read_sequences(session: psycopg.Connection[Any]) -> list[tuple[str, str, int, bool]]:

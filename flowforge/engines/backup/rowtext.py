@@ -1,12 +1,14 @@
 """Rows of COPY text as they stream by: cut at line ends, counted, and hashed.
 
-The digest of a table is the one `dumptext` describes: the sum of XXH3-128 over its rows, whatever
-their order, so digests of pieces are simply added. A row too large to hold is hashed in parts.
+The digest of a table is the sum of XXH3-128 over its rows, whatever their order, so digests of
+pieces are simply added. A row too large to hold is hashed in parts.
 """
 
 from __future__ import annotations
 
 from xxhash import xxh3_128, xxh3_128_intdigest
+
+from flowforge.rules.backups import TableFacts
 
 MODULUS = 1 << 128
 LARGE_ROW_BYTES = 8 * 1024 * 1024
@@ -14,23 +16,64 @@ END_MARK = b"\\. "
 """How the line begins that says that a piece is whole; no row can, a backslash is doubled."""
 
 
-class RowText:
-    """Takes what a session sends for one piece, and gives back whole rows."""
+class RowSum:
+    """How many rows there were, how many bytes, and the sum of their hashes."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.raw_bytes = 0
         self.digest = 0
-        self.ended = False
-        """Whether the end mark has come: everything was sent."""
-
-        self._tail = b""
         self._large: xxh3_128 | None = None
 
     @property
     def inside_row(self) -> bool:
-        """Whether the last text given back ended in the middle of a large row."""
+        """Whether the last that was taken is a part of a row that goes on."""
         return self._large is not None
+
+    def take(self, lines: bytes) -> list[bytes]:
+        """Take whole rows, each with its line break; return them without."""
+        rows = lines[:-1].split(b"\n")
+        self.rows += len(rows)
+        self.raw_bytes += len(lines)
+        self.digest = (self.digest + sum(map(xxh3_128_intdigest, rows))) % MODULUS
+        return rows
+
+    def take_part(self, part: bytes, *, ends: bool = False) -> None:
+        """Take a part of a row too large to hold, the last one without its line break."""
+        self._large = self._large or xxh3_128()
+        self._large.update(part)
+        self.raw_bytes += len(part) + ends
+        if ends:
+            self.rows += 1
+            self.digest = (self.digest + self._large.intdigest()) % MODULUS
+            self._large = None
+
+    def facts(self, table: str, columns: str) -> TableFacts:
+        """What a manifest says of a table with these rows."""
+        return TableFacts(
+            name=table,
+            columns=columns,
+            rows=self.rows,
+            raw_bytes=self.raw_bytes,
+            digest=f"{self.digest:032x}",
+        )
+
+    def add(self, other: RowSum) -> None:
+        """Add what was taken elsewhere."""
+        self.rows += other.rows
+        self.raw_bytes += other.raw_bytes
+        self.digest = (self.digest + other.digest) % MODULUS
+
+
+class RowText(RowSum):
+    """Takes what a session sends for one piece, and gives back whole rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = False
+        """Whether the end mark has come: everything was sent."""
+
+        self._tail = b""
 
     def feed(self, chunk: bytes) -> bytes:
         """Take what was sent next; return the text that is complete now, line by line.
@@ -42,38 +85,22 @@ class RowText:
         whole, self._tail = data[:cut], data[cut:]
         if whole:
             last = whole.rfind(b"\n", 0, -1) + 1
-            if whole.startswith(END_MARK, last):
+            # What goes on with a large row may look like the mark.
+            begins_line = last > 0 or not self.inside_row
+            if begins_line and whole.startswith(END_MARK, last):
                 self.ended = True
                 whole = whole[:last]
-        given = self._take(whole)
-        if len(self._tail) > LARGE_ROW_BYTES:
-            given += self._begin_large()
-        return given
-
-    def _take(self, whole: bytes) -> bytes:
-        if not whole:
-            return b""
-        rest = self._end_large(whole) if self._large is not None else whole
-        if rest:
-            rows = rest[:-1].split(b"\n")
-            self.rows += len(rows)
-            self.digest = (self.digest + sum(map(xxh3_128_intdigest, rows))) % MODULUS
-        self.raw_bytes += len(whole)
-        return whole
-
-    def _begin_large(self) -> bytes:
+        self._take_lines(whole)
+        if len(self._tail) <= LARGE_ROW_BYTES:
+            return whole
         part, self._tail = self._tail, b""
-        self._large = self._large or xxh3_128()
-        self._large.update(part)
-        self.raw_bytes += len(part)
-        return part
+        self.take_part(part)
+        return whole + part
 
-    def _end_large(self, whole: bytes) -> bytes:
-        """Close the large row that was open; return the rows behind it."""
-        assert self._large is not None
-        end = whole.index(b"\n")
-        self._large.update(whole[:end])
-        self.digest = (self.digest + self._large.intdigest()) % MODULUS
-        self.rows += 1
-        self._large = None
-        return whole[end + 1 :]
+    def _take_lines(self, whole: bytes) -> None:
+        if whole and self.inside_row:
+            end = whole.index(b"\n")
+            self.take_part(whole[:end], ends=True)
+            whole = whole[end + 1 :]
+        if whole:
+            self.take(whole)

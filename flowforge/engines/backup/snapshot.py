@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 
 from flowforge.engines.backup import definitions, fence, survey, tablelocks
+from flowforge.engines.backup.pgdump import timeouts
 from flowforge.engines.backup.relations import Relation, list_relations
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.postgres import connection
@@ -26,6 +27,7 @@ from flowforge.rules.addresses import PostgresAddress
 
 _LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
 _TRIES = 5
+_WATCH_SECONDS = 2.0
 
 
 @dataclass
@@ -48,19 +50,29 @@ class Snapshot:
     counts: dict[str, int] = field(default_factory=dict)
     """Rows the source counted, by canonical table name; grows while `counting` runs."""
 
+    lost: threading.Event = field(default_factory=threading.Event)
+    """Set within seconds when the session ends while `counting` runs."""
+
     def check_held(self) -> None:
         """Make sure the snapshot was held all the time.
 
         Raises:
             Unavailable: The coordinating session is gone.
         """
+        self.check_not_lost()
         try:
             self.session.execute("SELECT 1")
         except psycopg.OperationalError as error:
-            raise Unavailable(
-                "The session that held the backup's snapshot was ended.",
-                hint="Run the backup again. Nothing was kept of this try.",
-            ) from error
+            raise _ended() from error
+
+    def check_not_lost(self) -> None:
+        """Stop as soon as it is known that the session has ended; this costs nothing.
+
+        Raises:
+            Unavailable: The coordinating session is gone.
+        """
+        if self.lost.is_set():
+            raise _ended()
 
 
 @contextlib.contextmanager
@@ -78,30 +90,39 @@ def hold_snapshot(address: PostgresAddress, database: str) -> Iterator[Snapshot]
     ):
         fence.take(session, address, database)
         reached("lock")
-        session.execute("SET idle_in_transaction_session_timeout = 0")
+        for name in timeouts(session.info.server_version // 10_000):
+            session.execute(f"SET {name} = 0".encode())
+        session.execute(f"SET lock_timeout = '{tablelocks.WAIT_SECONDS:.0f}s'".encode())
         session.execute("SET row_security = off")
-        session.execute("SET lock_timeout = '30s'")
         seen = survey.survey(session, address.name)
         yield _take(session, seen)
 
 
 def _take(session: psycopg.Connection[Any], seen: survey.Survey) -> Snapshot:
     """Take a snapshot in which no table was changed before it could be locked."""
-    for _ in range(_TRIES):
-        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        row = session.execute("SELECT pg_export_snapshot(), clock_timestamp()").fetchone()
-        objects = session.execute(_LARGE_OBJECTS).fetchone()
-        assert row is not None
-        assert objects is not None
-        reached("snapshot")
+
+    def listed() -> list[Relation]:
+        with tablelocks.explained():
+            found = list_relations(session)
         # A replica has no rows of unlogged tables to read.
-        tables = [r for r in list_relations(session) if not (r.unlogged and seen.server.is_replica)]
+        return [table for table in found if not (table.unlogged and seen.server.is_replica)]
+
+    for _ in range(_TRIES):
+        held = listed()
+        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
-            tablelocks.hold(session, tables)
+            tablelocks.hold(session, held)
+            reached("table-locks")
+            row = session.execute("SELECT pg_export_snapshot(), clock_timestamp()").fetchone()
+            reached("snapshot")
+            tables = listed()
+            tablelocks.hold_new(session, held, tables)
         except tablelocks.Changed:
             session.execute("ROLLBACK")
             continue
-        reached("table-locks")
+        objects = session.execute(_LARGE_OBJECTS).fetchone()
+        assert row is not None
+        assert objects is not None
         inventory = definitions.read_definitions(session)
         return Snapshot(row[0], row[1], seen, inventory, tuple(tables), objects[0], session)
     raise Unavailable(
@@ -115,15 +136,26 @@ def counting(snapshot: Snapshot, budget_seconds: float) -> Iterator[None]:
     """Let the source count its own rows in the snapshot while the block runs.
 
     Small tables come first. When the budget is spent the rest stays uncounted; the block's end
-    waits for no more than that.
+    waits for no more than that. Afterwards the session is watched until the block ends.
     """
-    deadline = time.monotonic() + budget_seconds
-    counter = threading.Thread(target=_count, args=(snapshot, deadline), daemon=True)
+    deadline, over = time.monotonic() + budget_seconds, threading.Event()
+
+    def work() -> None:
+        try:
+            _count(snapshot, deadline)
+            while not over.wait(_WATCH_SECONDS):
+                snapshot.session.execute("SELECT 1")
+        except psycopg.OperationalError:
+            snapshot.lost.set()
+
+    counter = threading.Thread(target=work, daemon=True)
     counter.start()
     try:
         yield
+        over.set()
         counter.join()
     except BaseException:
+        over.set()
         with contextlib.suppress(psycopg.Error):
             snapshot.session.cancel_safe(timeout=5)
         counter.join(timeout=10)
@@ -132,24 +164,28 @@ def counting(snapshot: Snapshot, budget_seconds: float) -> Iterator[None]:
 
 def _count(snapshot: Snapshot, deadline: float) -> None:
     session = snapshot.session
-    try:
-        for relation in reversed(snapshot.relations):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return
-            session.execute("SAVEPOINT count")
-            session.execute(f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")
-            query = f"SELECT count(*) FROM ONLY {relation.quoted}{_condition(relation)}"
-            try:
-                row = session.execute(query.encode()).fetchone()
-            except psycopg.errors.QueryCanceled:
-                session.execute("ROLLBACK TO SAVEPOINT count")
-                return
+    for relation in reversed(snapshot.relations):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        session.execute("SAVEPOINT count")
+        session.execute(f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")
+        query = f"SELECT count(*) FROM ONLY {relation.quoted}{_condition(relation)}"
+        try:
+            row = session.execute(query.encode()).fetchone()
+        except psycopg.errors.QueryCanceled:
             session.execute("ROLLBACK TO SAVEPOINT count")
-            assert row is not None
-            snapshot.counts[relation.name] = row[0]
-    except psycopg.OperationalError:
-        return  # the session is gone; `check_held` says so before anything is committed
+            return
+        session.execute("ROLLBACK TO SAVEPOINT count")
+        assert row is not None
+        snapshot.counts[relation.name] = row[0]
+
+
+def _ended() -> Unavailable:
+    return Unavailable(
+        "The session that held the backup's snapshot was ended.",
+        hint="Run the backup again. Nothing was kept of this try.",
+    )
 
 
 def _condition(relation: Relation) -> str:

@@ -11,6 +11,7 @@ import signal
 
 BACKUP = (
     "lock",
+    "table-locks",
     "snapshot",
     "upload-open",
     "first-chunk",

@@ -27,6 +27,17 @@ _ENVIRONMENT_OF_OPTION = {
     "gssencmode": "PGGSSENCMODE",
     "target_session_attrs": "PGTARGETSESSIONATTRS",
 }
+# Whatever a role or a database is given: the driver reads times in no other style, and definitions
+# are compared as text.
+_SETTINGS = {
+    "statement_timeout": "0",
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "quote_all_identifiers": "off",
+    "standard_conforming_strings": "on",
+    "search_path": "",
+}
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
 
@@ -43,7 +54,7 @@ def connect(
     *,
     settings: Mapping[str, str] | None = None,
 ) -> psycopg.Connection:
-    """Open a session in autocommit mode, with UTC, no timeouts and an empty search path.
+    """Open a session in autocommit mode: UTC, ISO dates, no time limit, an empty search path.
 
     Args:
         address: The server.
@@ -73,11 +84,9 @@ def connect(
         raise explain(error, address, database) from error
     for kind in ("text", "name", "varchar"):
         session.adapters.register_loader(kind, _LenientText)
-    wanted = {"timezone": "UTC", "search_path": "", "statement_timeout": "0"}
-    for name, value in (wanted | dict(settings or {})).items():
-        session.execute(
-            SQL("SELECT set_config({}, {}, false)").format(Literal(name), Literal(value))
-        )
+    wanted = (_SETTINGS | dict(settings or {})).items()
+    set_ = [SQL("set_config({}, {}, false)").format(Literal(n), Literal(v)) for n, v in wanted]
+    session.execute(SQL("SELECT {}").format(SQL(", ").join(set_)))
     return session
 
 

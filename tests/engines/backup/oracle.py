@@ -89,7 +89,7 @@ def copied_by(engine: str, source: PostgresAddress, folder: Path) -> tuple[Folde
 
 
 def engines_agree_on(
-    database: Database, source: PostgresAddress, folder: Path, major: int, options: str = ""
+    database: Database, source: PostgresAddress, folder: Path, major: int, names: str = "by"
 ) -> Manifest:
     """Copy a database with both engines, restore both with plain tools, compare everything.
 
@@ -98,17 +98,17 @@ def engines_agree_on(
     """
 
     def empty(name: str) -> PostgresAddress:
-        return database(major=major, name=name, options=options)
+        return database(major=major, name=f"{names} {name}")
 
     reference_store, reference = copied_by("pg_dump", source, folder)
     store, members = copied_by("members", source, folder)
     assert lines_of(members) == lines_of(reference)
     assert members.definitions == reference.definitions
 
-    restored = empty("by the reference")
+    restored = empty("the reference")
     psql(restored, major, unpacked(reference_store, reference))
     wanted = held(restored)
-    plain, beside = empty("by plain tools"), empty("side by side")
+    plain, beside = empty("plain tools"), empty("side by side")
     psql(plain, major, unpacked(store, members))
     held(plain).must_equal(wanted)
     loading.load(store, members, installations.for_server(major), beside, beside.database)

@@ -12,9 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flowforge.engines.backup import catalogue, dump, examining, pgdump, proof, restore, steps
+from flowforge.engines.backup import catalogue, dump, examining, proof, restore, steps
 from flowforge.engines.backup.folder import FolderStore
-from flowforge.engines.backup.progress import Progress
 from flowforge.engines.postgres import connection
 from flowforge.engines.postgres.installations import Installation
 from flowforge.errors import FlowForgeError, Refused, Unavailable
@@ -148,58 +147,6 @@ def test_a_restore_killed_at_any_step_is_finished_by_the_next_one(
         assert kept == (1,)
 
 
-def _killer(address: PostgresAddress, condition: str) -> Callable[[Progress], None]:
-    """End server sessions once rows are flowing."""
-    done: list[object] = []
-
-    def kill(progress: Progress) -> None:
-        if progress.table == "public.t" and not done:
-            with connection.connect(address, "postgres") as session:
-                ended = session.execute(
-                    b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
-                    + condition.encode()
-                ).fetchall()
-            done.extend(ended)
-
-    return kill
-
-
-@pytest.mark.parametrize(
-    "condition",
-    [
-        "state = 'active' AND query LIKE 'COPY public.t %'",
-        "state = 'idle in transaction' AND query NOT LIKE 'COPY%' AND datname = 'app'"
-        " AND application_name = 'flowforge'",
-    ],
-    ids=["the one that sends rows", "the one that holds the snapshot"],
-)
-def test_a_server_process_killed_in_mid_table_leaves_no_copy(
-    database: Database, store: FolderStore, condition: str
-) -> None:
-    source = database(LARGE)
-    older = dump.take_copy(database(SMALL, name="app2"), "app2", store)
-    with pytest.raises(Unavailable) as failure:
-        dump.take_copy(source, "app", store, on_progress=_killer(source, condition))
-    assert "run" in failure.value.hint.lower()
-    assert catalogue.list_copies(store, "shop", "app") == []
-    assert not list(store.folder.rglob(".upload-*"))
-    assert examining.read_back(store, older).verdict == "proven"
-    assert dump.take_copy(source, "app", store).rows == 400_000
-
-
-def test_a_killed_pg_dump_leaves_no_copy(database: Database, store: FolderStore) -> None:
-    source = database(LARGE)
-    me = os.getpid()
-
-    def kill(progress: Progress) -> None:
-        if progress.table == "public.t":
-            subprocess.run(["pkill", "-9", "-P", str(me), "-x", "pg_dump"], check=False)
-
-    with pytest.raises(Unavailable, match="broke off"):
-        dump.take_copy(source, "app", store, on_progress=kill)
-    assert catalogue.list_copies(store, "shop", "app") == []
-
-
 def test_a_wrong_password_is_refused_with_the_command_that_mends_it(
     database: Database, store: FolderStore
 ) -> None:
@@ -240,20 +187,6 @@ def test_a_full_disk_is_refused_and_leaves_nothing(database: Database, small_dis
         dump.take_copy(database(LARGE), "app", store)
     assert [p for p in store.folder.rglob("*") if p.is_file() and "app2" not in str(p)] == []
     assert examining.read_back(store, older).verdict == "proven"
-
-
-def test_a_locked_table_is_waited_for_and_then_told(
-    database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pgdump, "LOCK_WAIT_SECONDS", 1)
-    source = database(SMALL)
-    with connection.connect(source) as session:
-        session.execute("BEGIN")
-        session.execute("LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(Unavailable, match="stayed locked") as told:
-            dump.take_copy(source, "app", store, count_budget_seconds=1)
-        assert "migration" in told.value.hint
-    assert catalogue.list_copies(store, "shop", "app") == []
 
 
 def damage(store: FolderStore, change: Callable[[bytearray], object]) -> None:

@@ -1,8 +1,8 @@
 -- Names nobody should choose and somebody did; rights and comments on everything.
 DO $$ BEGIN
-  CREATE ROLE zoe; CREATE ROLE adam; CREATE ROLE "Odd ""role""";
+  CREATE ROLE zora; CREATE ROLE ada; CREATE ROLE "Odd ""role""";
 EXCEPTION WHEN duplicate_object THEN NULL; END $$;
-CREATE SCHEMA "odd schema"; CREATE SCHEMA "$(id)"; CREATE SCHEMA "a.b" AUTHORIZATION zoe; CREATE SCHEMA "SELECT";
+CREATE SCHEMA "odd schema"; CREATE SCHEMA "$(id)"; CREATE SCHEMA "a.b" AUTHORIZATION zora; CREATE SCHEMA "SELECT";
 CREATE SCHEMA "line
 break"; CREATE SCHEMA "\."; CREATE SCHEMA "öäü漢字";
 CREATE TABLE "odd schema"."COPY x (a) FROM stdin;
@@ -42,27 +42,27 @@ COMMENT ON FUNCTION "odd schema"."f(int)"(int) IS E'\\connect other\n\\! id\n';
 COMMENT ON SEQUENCE "odd schema"."s'q""x\" IS '';
 COMMENT ON TYPE "a.b"."e'n""um" IS E'SELECT pg_catalog.setval(''public.x'', 5, true);\n';
 COMMENT ON CONSTRAINT "the ""key""" ON x63456789012345678901234567890123456789012345678901234567890123 IS 'key';
-ALTER TABLE "a.b".c OWNER TO zoe;
-GRANT SELECT, INSERT ON "SELECT"."FROM" TO adam WITH GRANT OPTION;
+ALTER TABLE "a.b".c OWNER TO zora;
+GRANT SELECT, INSERT ON "SELECT"."FROM" TO ada WITH GRANT OPTION;
 GRANT SELECT ("WHERE"), UPDATE ("table") ON "SELECT"."FROM" TO "Odd ""role""";
-GRANT USAGE ON SCHEMA "a.b", "SELECT" TO adam, "Odd ""role""", PUBLIC;
-SET ROLE adam; GRANT SELECT ON "SELECT"."FROM" TO zoe; RESET ROLE;
+GRANT USAGE ON SCHEMA "a.b", "SELECT" TO ada, "Odd ""role""", PUBLIC;
+SET ROLE ada; GRANT SELECT ON "SELECT"."FROM" TO zora; RESET ROLE;
 REVOKE ALL ON FUNCTION "odd schema"."f(int)"(int) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION "odd schema"."f(int)"(int) TO zoe;
-GRANT USAGE ON SEQUENCE "odd schema"."s'q""x\" TO zoe;
+GRANT EXECUTE ON FUNCTION "odd schema"."f(int)"(int) TO zora;
+GRANT USAGE ON SEQUENCE "odd schema"."s'q""x\" TO zora;
 REVOKE USAGE ON TYPE "a.b"."e'n""um" FROM PUBLIC;
 GRANT SELECT ON ALL TABLES IN SCHEMA "odd schema" TO "Odd ""role""";
-ALTER DEFAULT PRIVILEGES IN SCHEMA "odd schema" GRANT SELECT ON TABLES TO adam;
-ALTER DEFAULT PRIVILEGES FOR ROLE zoe REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES IN SCHEMA "odd schema" GRANT SELECT ON TABLES TO ada;
+ALTER DEFAULT PRIVILEGES FOR ROLE zora REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 ALTER DEFAULT PRIVILEGES GRANT USAGE ON SEQUENCES TO "Odd ""role""" WITH GRANT OPTION;
-CREATE POLICY "odd ""policy""" ON uses_odd FOR SELECT TO zoe, adam, "Odd ""role""" USING (w <> E'\\');
+CREATE POLICY "odd ""policy""" ON uses_odd FOR SELECT TO zora, ada, "Odd ""role""" USING (w <> E'\\');
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-GRANT USAGE ON SCHEMA public TO zoe;
+GRANT USAGE ON SCHEMA public TO zora;
 
 -- Large objects: empty, of holes, of more than one chunk, with owners, rights and comments.
 SELECT lo_from_bytea(5001, ''), lo_from_bytea(5002, '\x5c2e0a00ff'), lo_from_bytea(5003, decode(repeat('00ff5c', 900000), 'hex'));
 SELECT lo_create(5004), lo_put(5004, 3000000, 'behind a hole');
 COMMENT ON LARGE OBJECT 5002 IS E'it''s\nSELECT pg_catalog.lowrite(0, ''\\x00'');\n';
-ALTER LARGE OBJECT 5003 OWNER TO zoe;
-GRANT SELECT ON LARGE OBJECT 5004 TO adam, PUBLIC;
+ALTER LARGE OBJECT 5003 OWNER TO zora;
+GRANT SELECT ON LARGE OBJECT 5004 TO ada, PUBLIC;
 GRANT ALL ON LARGE OBJECT 5001 TO "Odd ""role""";
