@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import redis
@@ -58,6 +59,7 @@ def connect(
     if address.is_socket:
         place = {"unix_socket_path": address.host}
     elif address.tls:
+        _check_files(address)
         place |= {
             "ssl": True,
             "ssl_ca_certs": address.ssl_ca_certs,
@@ -80,6 +82,15 @@ def connect(
             yield cast(Session, session)
 
 
+def _check_files(address: RedisAddress) -> None:
+    for file in (address.ssl_ca_certs, address.ssl_certfile, address.ssl_keyfile):
+        if file is not None and not Path(file).is_file():
+            raise Refused(
+                f"{file} is not there, which the URL of {address.name} names.",
+                hint="Put it where the operations workers find it, or save the URL again.",
+            )
+
+
 @contextlib.contextmanager
 def explained(address: RedisAddress) -> Iterator[None]:
     """Turn what the driver raises into what a person should do."""
@@ -87,11 +98,6 @@ def explained(address: RedisAddress) -> Iterator[None]:
         yield
     except redis.RedisError as error:
         raise explain(error, address) from error
-    except (OSError, ssl.SSLError) as error:  # a certificate file that is not there, for one
-        raise Refused(
-            f"{address.name} cannot be entered: {error}.",
-            hint="Check the files its URL names (ssl_ca_certs, ssl_certfile, ssl_keyfile).",
-        ) from error
 
 
 def explain(error: redis.RedisError, address: RedisAddress) -> FlowForgeError:

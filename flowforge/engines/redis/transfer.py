@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Generator
 
 from flowforge.engines.redis import connection, programs
-from flowforge.errors import FlowForgeError, Unavailable
+from flowforge.errors import FlowForgeError, Refused, Unavailable
 from flowforge.rules.redis_addresses import RedisAddress
 
 QUIET_SECONDS = 900.0
@@ -95,6 +95,12 @@ def _explain(address: RedisAddress, said: str) -> FlowForgeError:
         return connection.refused_right(address.name, address.user, last)
     if "WRONGPASS" in said or "NOAUTH" in said:
         return connection.refused_entry(address.name)
+    if "unknown command" in said:
+        return Refused(
+            f"SYNC is renamed or disabled on {address.name}: {last[:200]}",
+            hint="A copy is taken as a replica would take it. Allow SYNC there, or register a "
+            "replica that does; on ElastiCache register the replication group.",
+        )
     return Unavailable(
         f"{address.name} did not send its snapshot: {last[:200]}",
         hint="Look at the server's log (memory for a fork, client-output-buffer-limit replica), "

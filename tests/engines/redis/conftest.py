@@ -49,11 +49,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
     programs_at_hand()
     running: list[subprocess.Popen[bytes]] = []
 
-    def make(*settings: str, name: str = "cache", password: str = "", user: str = "") -> Running:
+    def make(*settings: str, name: str = "cache", password: str = "", tls: bool = False) -> Running:
         folder = tmp_path / f"redis-{len(running)}"
         folder.mkdir()
         port = free_port()
-        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+        ports = ["--port", "0", "--tls-port", str(port)] if tls else ["--port", str(port)]
+        command = ["redis-server", "--bind", "127.0.0.1", *ports, "--save", ""]
         # A source waits five seconds for more replicas unless it is told not to.
         command += ["--dir", str(folder), "--repl-diskless-sync-delay", "0"]
         command += ["--enable-debug-command", "yes", *settings]
@@ -64,7 +65,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
             name=name,
             host="127.0.0.1",
             port=port,
-            user=user or None,
             password=SecretStr(password),
         )
         _wait_for_port(port, process, folder / "log")
