@@ -1,5 +1,5 @@
 """Break-glass is tried on real servers, from a root file system that has nothing of FlowForge."""
 
-from tests.engines.conftest import age, database, server, store
+from tests.engines.conftest import age, buckets, database, server, store
 
-__all__ = ["age", "database", "server", "store"]
+__all__ = ["age", "buckets", "database", "server", "store"]

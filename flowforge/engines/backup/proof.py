@@ -39,7 +39,7 @@ from flowforge.engines.postgres import connection, installations
 from flowforge.engines.postgres.cluster import SUPERUSER, scratch_server
 from flowforge.engines.postgres.installations import Installation
 from flowforge.errors import Damaged, Unavailable
-from flowforge.rules import comparison, proving
+from flowforge.rules import comparison, proving, tools
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Level, Manifest, Proof
 from flowforge.rules.proving import STANDARD_PROOF, ProofPolicy
@@ -164,6 +164,9 @@ def _what_is_lacking(
 ) -> str | None:
     if installation is None:
         return f"no PostgreSQL {manifest.server.major} or newer is installed here"
+    written = manifest.tool_versions.get("pg_dump")
+    if written and (unreadable := tools.why_unreadable(installation.version, written)):
+        return unreadable
     free = shutil.disk_usage(scratch_parent or tempfile.gettempdir()).free
     if free < manifest.database.size_bytes * _ROOM_FACTOR:
         return f"the copy needs {manifest.database.size_bytes:,} bytes, {free:,} are free here"

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from flowforge.engines.backup import pgdump
 from flowforge.engines.postgres import connection
 from flowforge.engines.postgres.installations import Installation
-from flowforge.errors import Damaged, Unavailable
+from flowforge.errors import Damaged, Refused, Unavailable
+from flowforge.rules import tools
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Manifest
 
@@ -43,6 +44,23 @@ def bulk_settings(manifest: Manifest) -> dict[str, str]:
     return _BULK_LOAD | {"lc_monetary": manifest.database.lc_monetary}
 
 
+def check_reads(installation: Installation, manifest: Manifest) -> None:
+    """Make sure that a `psql` knows the words of the `pg_dump` that wrote a copy.
+
+    Raises:
+        Refused: It is too old.
+    """
+    written = manifest.tool_versions.get("pg_dump")
+    why = tools.why_unreadable(installation.version, written) if written else None
+    if why:
+        raise Refused(
+            f"{manifest.name} cannot be read with the programs here: {why}.",
+            hint="Install PostgreSQL's client programs "
+            f"{tools.fitting_psql(installation.major)} or newer, or set FLOWFORGE_POSTGRES_BIN to "
+            "the folder of such.",
+        )
+
+
 def run(
     texts: Iterable[bytes],
     manifest: Manifest,
@@ -63,9 +81,11 @@ def run(
         at_once: Run it in one transaction, which ends when the text has ended well.
 
     Raises:
+        Refused: This `psql` is too old for the text; nothing was sent.
         LoadFailed: The server refused something in it.
         Unavailable: The server went away.
     """
+    check_reads(installation, manifest)
     command = [installation.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "--no-password"]
     process = subprocess.Popen(
         [*command, *(("-1", "-f", "-") if at_once else ())],
