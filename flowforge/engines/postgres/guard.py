@@ -19,6 +19,8 @@ def main(folder: str, command: list[str]) -> int:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole terminal; the asker decides
+    # A shell that starts a job in the background has it ignore SIGQUIT, and so would the command.
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def stop(*_: object) -> None:

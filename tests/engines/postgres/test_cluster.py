@@ -74,3 +74,13 @@ def test_the_oldest_tools_that_fit_are_chosen_and_none_that_do_not() -> None:
     with pytest.raises(Refused, match=f"PostgreSQL {newest + 1}; the newest tools found") as told:
         installations.for_server(newest + 1)
     assert "FLOWFORGE_POSTGRES_BIN" in told.value.hint
+
+
+def test_a_scratch_server_ends_in_a_background_job_where_quit_is_ignored() -> None:
+    before = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    try:
+        with scratch_server(installations.newest_server()) as address:
+            assert servers_of(address.host)
+        assert servers_of(address.host) == []
+    finally:
+        signal.signal(signal.SIGQUIT, before)
