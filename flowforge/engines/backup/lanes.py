@@ -20,6 +20,7 @@ from flowforge.engines.backup import pgdump, tablelocks
 from flowforge.engines.backup.packing import Assembly, MemberWriter, stopped
 from flowforge.engines.backup.relations import Piece, Relation
 from flowforge.engines.backup.rowtext import RowSum, RowText
+from flowforge.engines.backup.snapshot import Snapshot
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.survey import Survey
 from flowforge.engines.postgres import connection
@@ -94,16 +95,16 @@ class Lane:
         reading: Reading,
         tools: Installation,
         address: PostgresAddress,
-        seen: Survey,
-        snapshot: str,
+        snapshot: Snapshot,
     ) -> None:
+        seen = snapshot.survey
         self.error: BaseException | None = None
         self._name, self._reading = name, reading
         self._address, self._database, self._codec = address, seen.database.name, seen.codec
         self._process = _start(tools, address, seen)
         assert self._process.stdin is not None and self._process.stderr is not None
         self._words = pgdump.Words(self._process.stderr)
-        self._tell(_begin(seen, snapshot))
+        self._tell(_begin(seen, snapshot.token))
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 

@@ -79,8 +79,7 @@ def copy_into(
 
     try:
         for n in range(min(connections, max(1, reading.pieces.qsize()))):
-            where = (tools, address, snapshot.survey, snapshot.token)
-            working.append(Lane(f"lane-{n}", reading, *where))
+            working.append(Lane(f"lane-{n}", reading, tools, address, snapshot))
         with counting(snapshot, count_budget_seconds):
             add_member(assembly, "before-data", source.before_data())
             reading.may_send.set()
@@ -92,12 +91,16 @@ def copy_into(
         lanes.stop(working, reading)
         after.join()
         if isinstance(error, pgdump.RowTooLarge) and reading.too_large:
-            row = relations.largest_row(snapshot.session, reading.too_large)
-            message = f"{error.message} The largest one is {reading.too_large.name} {row}."
-            raise pgdump.RowTooLarge(message, hint=error.hint) from error
+            raise _name_row(error, snapshot, reading.too_large) from error
         raise
-    reached("children-exit")
     return _finish(assembly, name, reading, sequences, objects)
+
+
+def _name_row(error: pgdump.RowTooLarge, snapshot: Snapshot, table: Relation) -> Exception:
+    """Say where the row most likely lies that is too large."""
+    row = relations.largest_row(snapshot.session, table)
+    message = f"{error.message} The largest one is {table.name} {row}."
+    return pgdump.RowTooLarge(message, hint=error.hint)
 
 
 def _plan(assembly: Assembly, snapshot: Snapshot, connections: int) -> Reading:
@@ -131,6 +134,7 @@ def _finish(
     sequences: list[tuple[str, str, int, bool]],
     objects: LargeObjectFacts,
 ) -> DumpFacts:
+    reached("children-exit")
     facts = DumpFacts(
         tables=tuple(
             tally.rows.facts(table, tally.columns)

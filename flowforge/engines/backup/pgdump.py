@@ -97,20 +97,14 @@ def stream_dump(
     process = start(command, connection.client_environment(address, database, settings))
     assert process.stdout is not None and process.stderr is not None
     words = Words(process.stderr)
-    waiting, ended = select.poll(), False
-    waiting.register(process.stdout, select.POLLIN)
+    ended = False
     try:
         first = survey.server.major < 17 and "--data-only" not in switches
-        while not stop():
-            if not waiting.poll(_STOP_CHECK_MILLISECONDS):
-                continue
-            chunk = os.read(process.stdout.fileno(), CHUNK_BYTES)
-            if not chunk:
-                ended = True
-                break
+        for chunk in _read(process.stdout.fileno(), stop):
             if first:
                 chunk, first = chunk.replace(_UNKNOWN_BEFORE_17, b"", 1), False
             yield chunk
+        ended = not stop()
     finally:
         if not ended:
             process.kill()
@@ -119,6 +113,18 @@ def stream_dump(
         said = words.finish()
     if ended and status != 0:
         raise explain_failure(said, status, address, database)
+
+
+def _read(pipe: int, stop: Callable[[], bool]) -> Iterator[bytes]:
+    """What comes through a pipe, until its end or until it is to stop."""
+    waiting = select.poll()
+    waiting.register(pipe, select.POLLIN)
+    while not stop():
+        if waiting.poll(_STOP_CHECK_MILLISECONDS):
+            chunk = os.read(pipe, CHUNK_BYTES)
+            if not chunk:
+                return
+            yield chunk
 
 
 def start(

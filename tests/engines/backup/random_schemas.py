@@ -21,7 +21,7 @@ TYPES: dict[str, SearchStrategy[str]] = {
     "bytea": st.binary(max_size=20).map(lambda value: "\\x" + value.hex()),
     "float8": st.floats().map(repr),
     "real": st.floats(width=32).map(repr),
-    "numeric": st.decimals(allow_infinity=False).map(lambda d: str(d).replace("sNaN", "NaN")),
+    "numeric": st.just("NaN") | st.decimals(allow_infinity=False, allow_nan=False).map(str),
     "boolean": st.booleans().map(str),
     "date": st.dates().map(str),
     "timestamp": st.datetimes().map(str),
