@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from flowforge.engines.backup import catalogue, examining
 from flowforge.engines.backup.dump import take_copy
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.engines.postgres.connection import connect
 from flowforge.rules.addresses import PostgresAddress
+from flowforge.rules.backups import Level
 
 SCHEMA = """
 CREATE TABLE orders (id int PRIMARY KEY, note text);
@@ -117,6 +119,20 @@ def test_only_a_compared_copy_is_restored_unless_another_is_named(
     )
     assert done.returncode == 3
     assert "No usable copy was ever compared" in done.stderr
+
+
+def test_a_newer_copy_that_was_never_compared_is_named(
+    app: PostgresAddress, store: FolderStore
+) -> None:
+    first = take_copy(app, "app", store)
+    read = examining.read_back(store, first)
+    catalogue.add_proof(store, first, read.model_copy(update={"level": Level.COMPARED}))
+    place = ("--store", str(store.folder), "--url-env", "TARGET_URL")
+    assert "newer" not in breakglass("restore", *place, url=url_of(app)).stderr
+    second = take_copy(app, "app", store)
+    done = breakglass("restore", *place, url=url_of(app))
+    assert f"note: {second.name} is newer" in done.stderr
+    assert "Nobody is here to agree" in done.stderr
 
 
 def test_a_copy_is_taken_only_when_no_younger_one_is_there(
