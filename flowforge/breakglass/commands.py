@@ -133,11 +133,8 @@ def restore_copy(
     place = sources.open_place(store, endpoint_url, key)
     copies = choosing.find_copies(place, server, database)
     chosen = choosing.choose(copies, copy)
-    if copy == choosing.PROVEN and (newer := choosing.newer_than(copies, chosen)):
-        showing.say(
-            f"note: {newer.name} is newer, and was never compared (L3). `--copy latest` takes it; "
-            "a restore compares it before it goes live."
-        )
+    if copy == choosing.PROVEN:
+        _name_newer(choosing.newer_than(copies, chosen))
     manifest = _find(chosen, place)
     target = sources.read_target(url_env)
     made = restore.plan(place, manifest, chosen, target, named or chosen.database)
@@ -216,6 +213,14 @@ def backup(
         raise Damaged(f"{manifest.name} failed: {found.cause}.", hint="Look at the store.")
 
 
+def _name_newer(newer: Copy | None) -> None:
+    if newer is not None:
+        showing.say(
+            f"note: {newer.name} is newer, and was never compared (L3). `--copy latest` takes it; "
+            "a restore compares it before it goes live."
+        )
+
+
 def _undo_words(done: restore.Restoration, url_env: str | None) -> str:
     words = ["python", "-m", "flowforge.breakglass", "undo", done.restore_id, "--as", done.database]
     return shlex.join([*words, *(("--url-env", url_env) if url_env else ())])
@@ -227,6 +232,17 @@ def _record(place: Store, manifest: Manifest, found: Proof) -> None:
         catalogue.add_proof(place, manifest, found)
     except FlowForgeError as error:
         showing.say(f"note: this is not written beside the copy: {error.message}")
+
+
+def _choose_to_restore(place: Store, server: str | None, database: str | None, wanted: str) -> Copy:
+    copies = choosing.find_copies(place, server, database)
+    chosen = choosing.choose(copies, wanted)
+    if wanted == choosing.PROVEN and (newer := choosing.newer_than(copies, chosen)):
+        showing.say(
+            f"note: {newer.name} is newer, and was never compared (L3). `--copy latest` takes it; "
+            "a restore compares it before it goes live."
+        )
+    return chosen
 
 
 def _choose(place: Store, server: str | None, database: str | None, wanted: str) -> Copy:
