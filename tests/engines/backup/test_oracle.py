@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from flowforge.engines.postgres.connection import connect
 from tests.engines.backup.oracle import Database, engines_agree_on, psql
 from tests.engines.backup.random_schemas import schemas
+from tests.engines.backup.test_questions import prefect_database
 
 CORPUS = sorted((Path(__file__).parents[1] / "corpus").glob("*.sql"))
 
@@ -116,3 +117,17 @@ def test_of_an_extension_only_those_rows_are_copied_that_it_names(
     assert rows == {"public.kept": 2, "public.other": 1, "public.partly": 1}
     assert all(table.counted == table.rows for table in made.tables)
     assert [(s.name, s.value) for s in made.sequences] == [("public.counter", 42)]
+
+
+@pytest.mark.slow
+def test_prefects_own_database_is_copied_the_same_by_both_engines(
+    database: Database, tmp_path: Path
+) -> None:
+    source = prefect_database(database)
+    with connect(source) as session:
+        session.execute(
+            "INSERT INTO public.flow (name) VALUES ('a flow');"
+            "INSERT INTO public.flow_run (flow_id, name)"
+            " SELECT id, 'run ' || g FROM public.flow, generate_series(1, 25) g"
+        )
+    assert engines_agree_on(database, source, tmp_path, 18).rows > 25
