@@ -122,7 +122,7 @@ def check_redis(name: str, block: RedisServer) -> Mapping[str, JsonValue]:
         facts, warnings = survey.survey(session, name)
     return {
         "version": facts.version,
-        "keys": sum(counts.keys for counts in facts.keyspace.values()),
+        "keys": sum(counts.key_count for counts in facts.keyspace.values()),
         "used_memory_bytes": facts.used_memory_bytes,
         "is_replica": facts.is_replica,
         "problems": list(warnings),

@@ -51,11 +51,11 @@ def restore_redis(
             text = redis_reports.plan_report(plan)
         else:
             plan, done = redis.apply_restore(chosen, manifest, target, plan_hash)
-            evidence = redis_reports.restored_evidence(plan, done.keys, done.kept_as)
+            evidence = redis_reports.restored_evidence(plan, done.key_count, done.kept_as)
             record.done(evidence, plan=plan, plan_hash=plan.digest, restored=done)
             there = storage.list_copies(target, names.WHOLE, store)
             ledger.note_copies(target, names.WHOLE, there, {})
-            text = redis_reports.restored_report(plan, done.keys, done.kept_as, done.seconds)
+            text = redis_reports.restored_report(plan, done.key_count, done.kept_as, done.seconds)
         report.publish(f"restore {target}", text, record.evidence)
         return plan
     return Completed(name="Skipped", message=record.evidence)

@@ -59,7 +59,7 @@ def copy_into(server: str, store: str) -> RedisManifest:
     get_run_logger().info(
         "stored %s: %s keys, %.1f MB",
         manifest.data.key,
-        f"{manifest.rdb.keys:,}",
+        f"{manifest.rdb.key_count:,}",
         manifest.data.size_bytes / 1e6,
     )
     return manifest
@@ -171,7 +171,7 @@ def apply_restore(
     kept_in = open_store(lookup.find_store_to_read(copy.store))
     run = postgres.run_facts()
     plan, done = restoring.apply(kept_in, manifest, copy, _server(target), agreed, run=run)
-    get_run_logger().info("%s took %s keys; kept before: %s", target, done.keys, done.kept_as)
+    get_run_logger().info("%s took %s keys; kept before: %s", target, done.key_count, done.kept_as)
     return plan, done
 
 

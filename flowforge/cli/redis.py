@@ -128,7 +128,7 @@ def _try(address: AnyRedis) -> dict[str, str]:
 
     with connection.connect(address) as session:
         facts, _ = survey.survey(session, address.name)
-    keys = sum(counts.keys for counts in facts.keyspace.values())
+    keys = sum(counts.key_count for counts in facts.keyspace.values())
     size = terminal.show_bytes(facts.used_memory_bytes)
     return {"version": facts.version, "holds": f"{keys:,} keys, {size} of memory"}
 
@@ -144,8 +144,10 @@ def _print_plan(facts: Mapping[str, object]) -> None:
             "taken": f"{plan.snapshot_at:%Y-%m-%d %H:%M:%S} UTC, "
             f"{terminal.show_age(plan.snapshot_at)} ago",
             "goes to": f"{target.server} (Redis {target.version})",
-            "brings": f"{held.alive:,} keys in {len(held.keys)} databases",
-            "replaces": f"{target.keys:,} keys, of which a copy is kept" if plan.replaces else None,
+            "brings": f"{held.alive:,} keys in {len(held.alive_in)} databases",
+            "replaces": f"{target.key_count:,} keys, of which a copy is kept"
+            if plan.replaces
+            else None,
             "plan hash": plan.digest,
         }
     )

@@ -23,9 +23,12 @@ SCHEMA = 1
 
 
 class KeyCounts(Value):
-    """How much one numbered database of a Redis holds."""
+    """How much one numbered database of a Redis holds.
 
-    keys: int
+    No field of a value may be called `keys`: Prefect would take the value for a mapping.
+    """
+
+    key_count: int
     expires: int = Field(default=0, description="how many of them have a time to live")
 
 
@@ -48,7 +51,7 @@ class RdbFacts(Value):
 
     rdb_version: int
     size_bytes: int
-    keys: int
+    key_count: int
     expires: int
     crc64: str | None = Field(description="as the source wrote it; none when it writes none")
     created_at: datetime | None = Field(description="by the source's clock, to the second")
@@ -106,7 +109,7 @@ class RedisManifest(Value):
                 offset=0,
                 size_bytes=self.seal.size_bytes if self.seal else self.data.size_bytes,
                 raw_bytes=self.data.raw_bytes,
-                rows=self.rdb.keys,
+                rows=self.rdb.key_count,
                 sha256=self.gzip_sha256,
             ),
         )
@@ -152,7 +155,7 @@ def redis_entry(manifest: RedisManifest, marks: Iterable[ProofMark], store: str)
         size_bytes=manifest.data.size_bytes,
         raw_bytes=manifest.data.raw_bytes,
         tables=len(manifest.rdb.database_offsets),
-        rows=manifest.rdb.keys,
+        rows=manifest.rdb.key_count,
         system_identifier=f"redis {manifest.server.name}",
         engine=manifest.engine,
         flow_run_id=manifest.run.flow_run_id,
@@ -172,14 +175,14 @@ def compare_loaded(
         announced: What the source wrote into the snapshot.
         loaded: What a server holds that loaded it and lets nothing expire.
     """
-    nothing = KeyCounts(keys=0)
+    nothing = KeyCounts(key_count=0)
     found = []
     for number in sorted(announced.keys() | loaded.keys()):
         wanted, has = announced.get(number, nothing), loaded.get(number, nothing)
         if wanted != has:
             found.append(
-                f"database {number}: {has.keys:,} keys loaded, {has.expires:,} of them expire; "
-                f"the snapshot says {wanted.keys:,} and {wanted.expires:,}"
+                f"database {number}: {has.key_count:,} keys loaded, {has.expires:,} of them "
+                f"expire; the snapshot says {wanted.key_count:,} and {wanted.expires:,}"
             )
     return tuple(found)
 
@@ -188,6 +191,6 @@ def compare_files(written: RdbFacts, read: RdbFacts) -> tuple[str, ...]:
     """Name every fact in which an RDB file differs from what it was when it was copied."""
     return tuple(
         f"{field}: {getattr(read, field)}, was {getattr(written, field)} when it was copied"
-        for field in ("size_bytes", "keys", "expires", "crc64")
+        for field in ("size_bytes", "key_count", "expires", "crc64")
         if getattr(read, field) != getattr(written, field)
     )

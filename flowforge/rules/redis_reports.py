@@ -41,7 +41,7 @@ def backup_report(
         f"| snapshot taken | {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC | the server's clock |",
         f"| lost if it died now (RPO) | writes of the last {age} | measured |",
         f"| to load it (RTO) | {_restore_time(best)} | measured in this run |",
-        f"| keys, with a time to live | {rdb.keys:,}, {rdb.expires:,} | read from the snapshot |",
+        f"| keys | {rdb.key_count:,}, {rdb.expires:,} of them expire | read from the snapshot |",
         f"| databases | {len(rdb.database_offsets)} | read from the snapshot |",
         f"| replication offset | {offset} | written into the snapshot by the server |",
         f"| checksum (CRC-64) | {rdb.crc64 or 'none'} | the server's own, computed again here |",
@@ -103,9 +103,9 @@ def plan_report(plan: RedisRestorePlan) -> str:
         "|---|---|",
         f"| copy of | `{plan.source_server}`, taken {plan.snapshot_at:%Y-%m-%d %H:%M:%S} UTC |",
         f"| proven to | {plan.copy_level.label} |",
-        f"| keys that come back | {held.alive:,} in {len(held.keys)} databases |",
+        f"| keys that come back | {held.alive:,} in {len(held.alive_in)} databases |",
         f"| by type | {types} |",
-        f"| in {target.server} now | {target.keys:,} keys, {target.clients} other clients |",
+        f"| in {target.server} now | {target.key_count:,} keys, {target.clients} other clients |",
     ]
     lines += _section("In the way, to be changed first", plan.obstacles)
     lines += _section("What putting it back does", plan.warnings)

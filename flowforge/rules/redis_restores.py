@@ -44,7 +44,7 @@ class Queue(Value):
 class Contents(Value):
     """What of a copy would be alive if it were put back now."""
 
-    keys: dict[int, int] = Field(description="keys that have not expired, by database")
+    alive_in: dict[int, int] = Field(description="keys that have not expired, by database")
     expired: int = Field(description="keys whose time has passed since the snapshot; they stay out")
     types: dict[str, int] = Field(default_factory=dict, description="living keys by type")
     queues: tuple[Queue, ...] = Field(default=(), description="the longest lists and streams")
@@ -54,7 +54,7 @@ class Contents(Value):
     @property
     def alive(self) -> int:
         """Living keys of all databases."""
-        return sum(self.keys.values())
+        return sum(self.alive_in.values())
 
 
 class RedisTarget(Value):
@@ -76,9 +76,9 @@ class RedisTarget(Value):
     )
 
     @property
-    def keys(self) -> int:
+    def key_count(self) -> int:
         """Keys of all databases."""
-        return sum(counts.keys for counts in self.keyspace.values())
+        return sum(counts.key_count for counts in self.keyspace.values())
 
 
 class RedisRestorePlan(Value):
@@ -101,7 +101,7 @@ class RedisRestorePlan(Value):
     @property
     def replaces(self) -> bool:
         """Whether the target holds anything that would go."""
-        return self.target.keys > 0
+        return self.target.key_count > 0
 
     @property
     def digest(self) -> str:
@@ -174,10 +174,10 @@ def describe_replay(contents: Contents, target: RedisTarget, ago: str) -> tuple[
             f"{target.server} is half filled by plan {target.unfinished}: applying that one again "
             "finishes it; this plan would keep a copy of the half and begin anew."
         )
-    if target.keys:
+    if target.key_count:
         said.append(
-            f"{target.keys:,} keys in {target.server} now are replaced. A copy of them is taken "
-            "and held first; putting that copy back undoes the restore."
+            f"{target.key_count:,} keys in {target.server} now are replaced. A copy of them is "
+            "taken and held first; putting that copy back undoes the restore."
         )
     if target.clients:
         said.append(

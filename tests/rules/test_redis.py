@@ -63,10 +63,12 @@ def test_an_unusable_url_is_refused_without_repeating_it(url: str) -> None:
 
 
 def test_a_database_that_holds_something_else_is_named() -> None:
-    announced = {0: KeyCounts(keys=3, expires=1), 3: KeyCounts(keys=2)}
+    announced = {0: KeyCounts(key_count=3, expires=1), 3: KeyCounts(key_count=2)}
 
     assert redis_copies.compare_loaded(announced, dict(announced)) == ()
-    found = redis_copies.compare_loaded(announced, {0: KeyCounts(keys=3), 7: KeyCounts(keys=1)})
+    found = redis_copies.compare_loaded(
+        announced, {0: KeyCounts(key_count=3), 7: KeyCounts(key_count=1)}
+    )
 
     assert [text.split(":")[0] for text in found] == ["database 0", "database 3", "database 7"]
 
@@ -139,7 +141,7 @@ def queue(name: str, kind: str, **changed: object) -> Queue:
     ],
 )
 def test_what_is_worked_off_again_is_said(queues: tuple[Queue, ...], said: str) -> None:
-    held = Contents(keys={0: 9}, expired=0, queues=queues)
+    held = Contents(alive_in={0: 9}, expired=0, queues=queues)
     assert said in "\n".join(redis_restores.describe_replay(held, target(), "3 h"))
 
 

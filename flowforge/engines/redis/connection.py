@@ -163,7 +163,7 @@ def read_info(session: Session) -> dict[str, Any]:
 def keyspace(info: Mapping[str, Any]) -> dict[int, KeyCounts]:
     """How much each database holds, by what `INFO` says."""
     return {
-        int(name[2:]): KeyCounts(keys=said["keys"], expires=said["expires"])
+        int(name[2:]): KeyCounts(key_count=said["keys"], expires=said["expires"])
         for name, said in info.items()
         if name.startswith("db") and name[2:].isdigit() and isinstance(said, dict)
     }

@@ -45,8 +45,8 @@ def look(address: RedisAddress, announced: Mapping[int, KeyCounts]) -> Contents:
     with connection.connect(address) as session:
         functions = read_functions(session)
     return Contents(
-        keys=alive,
-        expired=max(0, sum(one.keys for one in announced.values()) - sum(alive.values())),
+        alive_in=alive,
+        expired=max(0, sum(one.key_count for one in announced.values()) - sum(alive.values())),
         types=dict(types),
         queues=tuple(queues),
         prefect_keys=prefects,

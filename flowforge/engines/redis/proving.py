@@ -189,7 +189,7 @@ def _compare(
     }
     if digest and before and digest not in before:
         differences += (f"keys and values hash to {digest}, to {min(before)} in an earlier proof",)
-    keys = sum(counts.keys for counts in held.values())
+    keys = sum(counts.key_count for counts in held.values())
     reached("proof")
     return trial.ends(
         Level.COMPARED,

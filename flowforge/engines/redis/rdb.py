@@ -128,7 +128,7 @@ def read_counts(file: IO[bytes], facts: RdbFacts) -> dict[int, KeyCounts]:
             )
         keys, at = _length(head, 1)
         expires, _ = _length(head, at)
-        counts[number] = KeyCounts(keys=keys, expires=expires)
+        counts[number] = KeyCounts(key_count=keys, expires=expires)
     return counts
 
 
@@ -158,7 +158,7 @@ def _read_report(said: str, status: int, head: bytes) -> RdbFacts:
     return RdbFacts(
         rdb_version=int(magic[1]),
         size_bytes=int(end[1]),
-        keys=counts["keys read"],
+        key_count=counts["keys read"],
         expires=counts["expires"],
         crc64=None,
         created_at=datetime.fromtimestamp(int(aux["ctime"]), UTC) if "ctime" in aux else None,

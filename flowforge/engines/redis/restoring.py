@@ -40,7 +40,7 @@ class Restored:
     """What a restore did."""
 
     server: str
-    keys: int
+    key_count: int
     """Keys the target took, each checked by it against the checksum it came with."""
 
     kept_as: str | None
@@ -138,7 +138,7 @@ def apply(
     with connection.connect(target) as session:
         space = connection.keyspace(connection.read_info(session))
     seconds = round(time.monotonic() - clock, 3)
-    now = {number: counts.keys for number, counts in space.items()}
+    now = {number: counts.key_count for number, counts in space.items()}
     return made, Restored(target.name, keys, kept_as, seconds, now)
 
 
@@ -177,7 +177,7 @@ def _look_at(target: RedisAddress, held: Contents) -> RedisTarget:
         info = connection.read_info(session)
         mark = _read_mark(session)
         lacking = []
-        for number in held.keys:
+        for number in held.alive_in:
             with contextlib.suppress(redis.ResponseError):
                 session.execute_command("SELECT", number)
                 continue
@@ -225,7 +225,7 @@ def _fill_whole(
     try:
         _empty(target)
         reached("redis-emptied")
-        keys = sum(_fill(source, target, number) for number in held.keys)
+        keys = sum(_fill(source, target, number) for number in held.alive_in)
         if held.has_functions:
             with connection.connect(source) as session:
                 functions = contents.read_functions(session)

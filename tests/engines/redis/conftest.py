@@ -81,7 +81,7 @@ def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> No
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
-        if "Ready to accept connections" in log.read_text():
+        if "eady to accept connections" in log.read_text():
             return
         with contextlib.suppress(FlowForgeError), connection.connect(anybody) as session:
             session.execute_command("PING")

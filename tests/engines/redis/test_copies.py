@@ -22,7 +22,7 @@ def test_a_copy_is_taken_proven_and_listed(source: Running, store: FolderStore) 
     read_back = proving.read_back(store, manifest)
     proof = proving.prove(store, manifest)
 
-    assert (manifest.rdb.keys, manifest.rdb.expires) == (10, 2)
+    assert (manifest.rdb.key_count, manifest.rdb.expires) == (10, 2)
     assert manifest.rdb.replication_id
     assert (read_back.verdict, read_back.level) == ("proven", Level.READ_BACK)
     assert (proof.verdict, proof.level) == ("proven", Level.COMPARED), proof.cause
@@ -67,7 +67,7 @@ def test_an_old_copy_is_proven_though_its_keys_have_expired_since(
     with restoring.opened(store, manifest) as (_, held):
         pass
 
-    assert manifest.rdb.keys == 12
+    assert manifest.rdb.key_count == 12
     assert proof.verdict == "proven", proof.cause
     assert proof.rows_compared == 12
     assert (held.alive, held.expired) == (11, 1)
@@ -95,7 +95,7 @@ def test_an_empty_redis_has_a_copy_too(source: Running, store: FolderStore) -> N
 
     proof = proving.prove(store, manifest)
 
-    assert manifest.rdb.keys == 0
+    assert manifest.rdb.key_count == 0
     assert proof.verdict == "proven"
 
 

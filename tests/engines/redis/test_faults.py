@@ -79,7 +79,7 @@ def test_an_account_needs_the_rights_the_hint_names_and_no_more(
     granted = refused.value.hint.partition(" needs ")[2].partition(";")[0]
     running.do(granted)
 
-    assert copying.take_copy(copier, store).rdb.keys == 8
+    assert copying.take_copy(copier, store).rdb.key_count == 8
 
 
 def test_a_server_without_sync_is_refused_and_one_without_config_is_copied(
@@ -91,7 +91,7 @@ def test_a_server_without_sync_is_refused_and_one_without_config_is_copied(
 
     hardened = start("--rename-command", "CONFIG", "", "--rename-command", "DEBUG", "")
     hardened.do("SET a 1")
-    assert copying.take_copy(hardened.address, store).rdb.keys == 1
+    assert copying.take_copy(hardened.address, store).rdb.key_count == 1
 
 
 def test_a_node_of_a_cluster_is_refused(start: Start, store: FolderStore) -> None:
@@ -216,7 +216,7 @@ def test_a_copy_is_taken_and_none_put_back_while_a_server_takes_no_writes(
     with pytest.raises(Refused, match="takes no writes"):
         restoring.apply(store, manifest, copy, sick.address, plan.digest)
 
-    assert manifest.rdb.keys == 1
+    assert manifest.rdb.key_count == 1
     assert sick.do("GET a") == [b"1"]
 
 
@@ -273,7 +273,7 @@ def test_a_copy_comes_over_tls_from_a_server_that_is_trusted(
     encrypted: Running, store: FolderStore
 ) -> None:
     encrypted.do("SET a 1")
-    assert copying.take_copy(encrypted.address, store).rdb.keys == 1
+    assert copying.take_copy(encrypted.address, store).rdb.key_count == 1
 
     for changed in ({"ssl_ca_certs": None}, {"host": "localhost"}):
         with pytest.raises(Refused, match="is not trusted, or is not for"):

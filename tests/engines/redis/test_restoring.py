@@ -65,7 +65,7 @@ def test_a_copy_goes_into_an_empty_redis_whole(
     made, done = restoring.apply(store, taken.manifest, taken.copy, target.address, plan.digest)
 
     assert made.digest == plan.digest
-    assert (done.keys, done.kept_as, done.keyspace) == (10, None, {0: 8, 3: 2})
+    assert (done.key_count, done.kept_as, done.keyspace) == (10, None, {0: 8, 3: 2})
     assert target.do("DEBUG DIGEST") == source.do("DEBUG DIGEST")
     assert 0 < int(str(target.do("PTTL soon")[0])) <= 60_000_000
     assert int(str(target.do("PTTL plain")[0])) == -1
