@@ -43,11 +43,7 @@ def backup_redis(
     """
     with ledger.recording("backup") as record:
         if only_if_registered and not redis.is_registered(server):
-            # Not said to be about anything: nobody is to be told of a Redis that does not exist.
-            record.skipped(
-                f"no Redis is registered as {server}: `flowforge redis add {server}` has it copied"
-            )
-            return Completed(name="Skipped", message=record.evidence)
+            return _skip(record, server)
         record.about(server, names.WHOLE)
         if redis.is_amazons(server):
             return _let_amazon_copy(record, server, retention_policy)
@@ -67,14 +63,21 @@ def backup_redis(
         copy = storage.choose_copy(copies, manifest.name, server=server, database=names.WHOLE)
         ledger.note_copies(server, names.WHOLE, copies, {copy.name: proofs})
         evidence = redis_reports.evidence(manifest, proofs[-1])
-        left = done.swept.orphans
+        left, now = done.swept.orphans, datetime.now(UTC)
         record.done(evidence, copy=copy, proof=proofs[-1], forgotten=done.gone, orphans=left)
         text = redis_reports.backup_report(
-            manifest, proofs, copies, done.gone, done.remarks, now=datetime.now(UTC)
+            manifest, proofs, copies, done.gone, done.remarks, now=now
         )
         report.publish(f"backup {server}", text, record.evidence)
         report.publish_protection(targets)
         return copy
+    return Completed(name="Skipped", message=record.evidence)
+
+
+def _skip(record: ledger.Recorder, server: str) -> State:
+    # Not said to be about anything: nobody is to be told of a Redis that does not exist.
+    how = f"`flowforge redis add {server}` has it copied"
+    record.skipped(f"no Redis is registered as {server}: {how}")
     return Completed(name="Skipped", message=record.evidence)
 
 

@@ -58,10 +58,8 @@ def restore_postgres(
         to_database = postgres.database_of(to_server, target_database or database)
         subject = f"restore {to_server} {to_database}"
         record.about(to_server, to_database)
-        if action == "undo":
-            return _undo(record, to_server, to_database, plan_hash)
-        if action == "drop-kept":
-            return _drop_kept(record, to_server)
+        if action in ("undo", "drop-kept"):
+            return _take_back(record, to_server, to_database, plan_hash, action)
 
         copies = storage.list_copies(server, database, store)
         chosen = storage.choose_copy(copies, copy, server=server, database=database)
@@ -78,9 +76,7 @@ def restore_postgres(
         done = postgres.apply_restore(plan, manifest, plan_hash)
         evidence = restores.evidence(plan, done.compared, done.kept_as)
         record.done(evidence, **postgres.facts_of(done))
-        text = reports.restored_report(
-            plan, done.compared, seconds=done.seconds, masked=done.masked
-        )
+        text = reports.restored_report(plan, done.compared, done.masked, seconds=done.seconds)
         report.publish(subject, text, record.evidence)
         return plan
     return Completed(name="Skipped", message=record.evidence)
@@ -92,7 +88,11 @@ def _ask(record: ledger.Recorder, plan: restores.RestorePlan) -> str:
     return agreed.plan_hash
 
 
-def _undo(record: ledger.Recorder, server: str, database: str, restore_id: str | None) -> State:
+def _take_back(
+    record: ledger.Recorder, server: str, database: str, restore_id: str | None, action: str
+) -> State:
+    if action == "drop-kept":
+        return _drop_kept(record, server)
     if not restore_id:
         raise Refused(
             "No restore was named.", hint="Give its id as plan_hash; the restore's report shows it."

@@ -212,9 +212,9 @@ def plan_report(plan: RestorePlan) -> str:
 def restored_report(
     plan: RestorePlan,
     compared: Comparison | None,
+    masked: Sequence[MaskedTable],
     *,
     seconds: float,
-    masked: Sequence[MaskedTable] = (),
 ) -> str:
     """The report of a restore that was done; nothing compared means an earlier run had done it."""
     target = plan.target
