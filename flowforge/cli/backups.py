@@ -190,10 +190,16 @@ def _print_copy(copy: Copy) -> None:
             "proven": f"{terminal.show_age(copy.proven_at)} ago" if copy.proven_at else "never",
             "made by": copy.flow_run_id,
             "warnings": "; ".join(copy.warnings),
-            "restore": f"flowforge restore plan {copy.server} {shlex.quote(copy.database)} "
-            f"--copy {copy.name}",
+            "restore": _restore_command(copy),
         }
     )
+
+
+def _restore_command(copy: Copy) -> str:
+    if copy.database == names.WHOLE:
+        return f"flowforge redis plan {copy.server} --copy {copy.name}"
+    database = shlex.quote(copy.database)
+    return f"flowforge restore plan {copy.server} {database} --copy {copy.name}"
 
 
 def _print_proof(proof: Proof) -> None:

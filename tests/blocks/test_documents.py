@@ -66,6 +66,18 @@ def test_what_is_applied_twice_is_written_once(server: str) -> None:
     assert "very-secret" not in json.dumps(stored)
 
 
+def test_a_redis_is_saved_by_its_url_and_shown_without_it(server: str) -> None:
+    url = "rediss://copier:very-secret@cache.example:7000?ssl_ca_certs=/ca.pem"
+
+    assert apply({"caches": {"cache": url}})[0][2] == "created"
+
+    with prefect_api.connect() as client:
+        block = documents.read_one(client, "cache", "cache")
+    assert documents.where(block) == "copier@cache.example:7000 (TLS)"
+    shown = f"{documents.fields_without_secrets(block)}"
+    assert "very-secret" not in shown
+
+
 def test_a_changed_secret_is_noticed_and_others_stay(server: str) -> None:
     apply({"servers": {"shop": URL, "other": URL}})
 
@@ -86,6 +98,8 @@ def test_a_changed_secret_is_noticed_and_others_stay(server: str) -> None:
         ({"server": {}}, "unknown kinds: server"),
         ({"servers": {"Shop!": URL}}, "is not a server name"),
         ({"servers": {"shop": {"url": URL}}}, "was not given as a URL"),
+        ({"caches": {"cache": {"url": URL}}}, "was not given as a URL"),
+        ({"caches": {"cache": URL}}, "not of a kind FlowForge knows"),
         ({"servers": {"shop": "mysql://a:very-secret@b/c"}}, "not a PostgreSQL URL"),
         ({"stores": {"s": {"folder": "relative"}}}, "not absolute"),
         ({"stores": {"s": {"path": "/x"}}}, "unknown fields: path"),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import redis
 
-from flowforge.engines.backup import holds
+from flowforge.engines.backup import catalogue, holds
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store
 from flowforge.engines.redis import connection, contents, copying, programs, proving, scratch
@@ -208,7 +208,9 @@ def _read_mark(session: Session) -> dict[str, str | None] | None:
 def _keep(store: Store, target: RedisAddress, made: RedisRestorePlan, run: RunFacts | None) -> str:
     """Copy what is in the target now and hold that copy; its name."""
     kept = copying.take_copy(target, store, run=run)
-    if (back := proving.read_back(store, kept)).verdict != "proven":
+    back = proving.read_back(store, kept)
+    catalogue.add_proof(store, kept, back)
+    if back.verdict != "proven":
         raise Damaged(
             f"The copy of what {target.name} holds now is not whole: {back.cause}.",
             hint="Nothing was touched. Look at the store, then apply the plan again.",

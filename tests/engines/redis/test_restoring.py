@@ -105,6 +105,7 @@ def test_what_was_there_is_kept_and_can_be_put_back(
     assert (word.copy_name, plan.digest in word.reason) == (done.kept_as, True)
 
     kept = catalogue.list_copies(store, "busy", names.WHOLE)[0]
+    assert (kept.held, kept.level) == (True, 1)
     text = catalogue.read_text(store, "busy", names.WHOLE, kept.name)
     manifest = RedisManifest.model_validate_json(text)
     back = restoring.plan(store, manifest, kept, target.address)
