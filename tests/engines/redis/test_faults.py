@@ -244,7 +244,7 @@ def test_a_backup_killed_anywhere_leaves_a_copy_or_none(
     copies = catalogue.list_copies(store, "cache", names.WHOLE)
     committed = steps.BACKUP_STEPS.index(at) >= steps.BACKUP_STEPS.index("manifest")
     assert len(copies) == 1 + committed
-    assert copies[0].level == 3
+    assert 3 in [copy.level for copy in copies]
     assert not any(path.name.startswith(".upload-") for path in stored(store))
     found = inventory.take(store, "cache", names.WHOLE)
     assert set(found.manifests) == {copy.name for copy in copies}
