@@ -67,14 +67,15 @@ def run_there(
         "pipefail",
     ]
     lines = ["set -e", f"mount -t tmpfs tmpfs {shlex.quote(str(root))}"]
+    # First, since a checkout may itself lie below the temporary folder.
+    lines += [f"mkdir -p {shlex.quote(str(root))}/{{tmp,dev,proc}}"]
+    lines += [f"mount -t tmpfs -o size={TMP_BYTES} tmpfs {shlex.quote(str(root / 'tmp'))}"]
     lines += [_bind(Path("/", place), root / place, "ro") for place in _SYSTEM]
     lines += [_bind(here, root / str(here).lstrip("/"), "ro") for here in read_only]
     lines += [_bind(here, root / there.lstrip("/")) for there, here in given.items()]
-    lines += [f"mkdir -p {shlex.quote(str(root))}/{{tmp,dev,proc}}"]
     lines += [f"mount -t proc proc {shlex.quote(str(root / 'proc'))}"]
     lines += [_bind(Path("/dev", node), root / "dev" / node) for node in ("null", "urandom")]
     lines += [f"mount -o remount,ro {shlex.quote(str(root))}"]
-    lines += [f"mount -t tmpfs -o size={TMP_BYTES} tmpfs {shlex.quote(str(root / 'tmp'))}"]
     lines += [f"exec {shlex.join([*inside, '-c', script])}"]
     return subprocess.run(
         [*unshare, "bash", "-c", "\n".join(lines)],
