@@ -115,14 +115,15 @@ def _ask(port: int) -> int:
         return int(client.recv(20))
 
 
-def test_who_connects_while_a_part_starts_again_waits_for_it(stage: Any) -> None:
+def test_who_connects_while_a_part_starts_again_waits_for_it(stage: Any, eventually: Any) -> None:
     port = free_port()
     stage.session.add(stage.part("one", ANSWERING, listens=(("127.0.0.1", port),)))
-    first = _process(stage.running("one")).pid
-    assert _ask(port) == first
-    _kill(first)
+    first = _process(stage.running("one"))
+    assert _ask(port) == first.pid
+    _kill(first.pid)
+    eventually(lambda: _gone(first))  # until it is, it may still take a connection with it
     second = _ask(port)
-    assert second == _process(stage.running("one", restarts=1)).pid != first
+    assert second == _process(stage.running("one", restarts=1)).pid != first.pid
 
 
 def test_a_part_that_was_given_up_refuses_at_once_and_answers_when_asked_again(
