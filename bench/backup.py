@@ -144,20 +144,10 @@ def measure(size_bytes: int, rounds: int = ROUNDS) -> list[Table]:
         copies, kept = take_turns(bench, [contenders.ours(), *others], rounds)
         restores = bring_back(bench, kept, rounds)
         held = bench.held
-    physical_server = min(servers, key=lambda i: i.major)
-    physical = contenders.pgbackrest(physical_server.major)
-    tables = [
+    return [
         compare("A copy: FlowForge beside pg_dump", copies, OURS, COPY_MEASURES, COPY_NOTES, held),
         compare("A restore", restores, OURS, RESTORE_MEASURES, RESTORE_NOTES, held),
     ]
-    if physical.lacking:
-        tables[0].notes.append(f"pgBackRest was not measured: {physical.lacking}.")
-        return tables
-    with open_bench(size_bytes, physical_server) as bench:
-        beside, _ = take_turns(bench, [contenders.ours(), physical], rounds)
-        title = "A copy: FlowForge beside a physical one"
-        tables.append(compare(title, beside, OURS, COPY_MEASURES, PHYSICAL_NOTES, bench.held))
-    return tables
 
 
 def take_turns(
@@ -242,10 +232,5 @@ COPY_NOTES = [
 RESTORE_NOTES = [
     "Into an empty database of the same server; every index and constraint is made; `-Fd` is "
     "first copied from the store to a temporary folder.",
-    _OWN,
-]
-PHYSICAL_NOTES = [
-    "A physical copy holds the whole server with its indexes and can only be restored whole, to "
-    "the same major version; it is measured for scale.",
     _OWN,
 ]

@@ -103,35 +103,6 @@ def piped() -> Contender:
     return Contender("pg_dump | gzip", copy, restore, lacking)
 
 
-def pgbackrest(major: int) -> Contender:
-    """pgBackRest to a folder, two processes, lz4: a physical copy of the whole server."""
-
-    def copy(ground: Ground) -> list[str]:
-        options = {
-            "stanza": NAME,
-            "repo1-path": str(ground.store / "repository"),
-            "pg1-path": str(ground.data),
-            "pg1-socket-path": ground.address.host,
-            "pg1-port": str(ground.address.port),
-            "pg1-user": ground.address.user,
-            "lock-path": str(ground.temporary),
-            "log-level-file": "off",
-            "log-level-console": "error",
-            "process-max": "2",
-            "compress-type": "lz4",
-        }
-        told = [f"--{name}={value}" for name, value in options.items()]
-        create = shlex.join(["pgbackrest", *told, "--no-online", "stanza-create"])
-        # Its log is not archived here, so the copy alone would not start: only the time counts.
-        backup = ["pgbackrest", *told, "--type=full", "--no-archive-check", "backup"]
-        return shell(f"{create} && {shlex.join([*backup, '--start-fast'])}")
-
-    lacking = None if shutil.which("pgbackrest") else "apt install pgbackrest"
-    if major > 15:
-        lacking = "Debian's pgBackRest knows PostgreSQL up to 15: apt install postgresql-15"
-    return Contender("pgBackRest", copy, lacking=lacking)
-
-
 def q(path: Path) -> str:
     """A path as the shell reads it."""
     return shlex.quote(str(path))
