@@ -38,15 +38,13 @@ def restore_postgres(
         database: Its database; empty means the one the server was registered with.
         copy: Name of a copy, or `latest` for the newest usable one.
         action: `plan` touches nothing and shows a hash; `apply` does what was planned; `undo` puts
-            back the database that was live before; `drop-kept` drops what restores to this server
-            kept for more than seven days.
+            back what was live before; `drop-kept` drops what restores kept over seven days.
         plan_hash: For `apply` the hash of the plan you read; for `undo` the restore's id.
         target_server: Registered server to restore to; empty means the one it came from.
         target_database: Name it shall have there; empty means its own. The live one is replaced.
         store: Name of the registered store that keeps the copy.
         masks: Columns that shall hold something else before anybody sees the restored database.
-        ask_before_swap: Whether the run waits for a person to agree before it replaces a live
-            database; no hash need be given then.
+        ask_before_swap: Whether a person must agree before a live database is replaced.
 
     Raises:
         Refused: The plan changed, was not agreed to, or something stands in the way.
