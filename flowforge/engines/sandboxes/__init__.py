@@ -1,0 +1,1 @@
+"""Places where commands run that a model chose, and nothing else."""

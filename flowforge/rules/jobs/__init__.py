@@ -1,0 +1,1 @@
+"""What an agent job is, what it may spend, and how it ends."""
