@@ -118,8 +118,9 @@ def _as_asked(turn: Turn, asked: Asked) -> Turn:
     tools = turn.tools
     if choice and choice.type == "none":
         tools = ()
-    elif choice and choice.type in ("any", "tool") and not tools and turn.stop is None:
-        tools = (_forced(asked, choice.name),)
+    elif choice and choice.type in ("any", "tool") and turn.stop is None:
+        named = tuple(call for call in tools if choice.name in (None, call.name))
+        tools = named or (_forced(asked, choice.name),)
     if choice and choice.disable_parallel_tool_use:
         tools = tools[:1]
     text = turn.text

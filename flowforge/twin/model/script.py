@@ -12,6 +12,7 @@ its text is said again, without tools, as the end.
 
 from __future__ import annotations
 
+import json
 import re
 from functools import lru_cache
 from typing import Literal
@@ -92,12 +93,19 @@ def find(prompt: str, turn: int) -> Turn | None:
 @lru_cache(maxsize=256)
 def _read(text: str) -> tuple[Turn, ...]:
     try:
-        turns = TypeAdapter(tuple[Turn, ...]).validate_python(yaml.safe_load(text))
+        turns = TypeAdapter(tuple[Turn, ...]).validate_python(_load(text))
     except (yaml.YAMLError, ValidationError) as error:
         raise Rejected(400, f"the script in the prompt: {error}") from None
     if not turns:
         raise Rejected(400, "the script in the prompt has no turn")
     return turns
+
+
+def _load(text: str) -> object:
+    try:
+        return json.loads(text)  # YAML reads it too, but slowly, and no emoji in it
+    except ValueError:
+        return yaml.safe_load(text)
 
 
 def _call(entry: object) -> object:
