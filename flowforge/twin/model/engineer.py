@@ -43,7 +43,8 @@ class _Seen:
     @property
     def files(self) -> list[str]:
         """Names in the workspace."""
-        return (self.output(_LIST) or "").split()
+        lines = (self.output(_LIST) or "").splitlines()
+        return [line for line in map(str.strip, lines) if line not in ("", ".", "..", ".git")]
 
     @property
     def edits(self) -> list[Done]:
@@ -140,7 +141,7 @@ def _notes_path(seen: _Seen) -> str:
 
 def _notes(seen: _Seen, command: str | None) -> str:
     request = seen.prompt.strip().splitlines() or [""]
-    files = [name for name in seen.files if name not in (".", "..", ".git")][:_SHOWN]
+    files = seen.files[:_SHOWN]
     lines = ["# Notes of a rehearsal", "", LABEL, "", f"Asked: {request[0][:200]}", "", "Files:"]
     lines += [f"- {name}" for name in files] or ["- none"]
     if command:

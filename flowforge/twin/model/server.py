@@ -62,14 +62,15 @@ class Server:
 
     async def _exchange(self, connection: Connection) -> bool:
         """One request and its answer; whether another may follow."""
-        request_id = self.state.next_request_id()
         try:
             request = await connection.read()
         except Rejected as problem:
+            request_id = self.state.next_request_id()
             await self._send(connection, self._told(problem, request_id), request_id, last=True)
             return False
         if request is None:
             return False
+        request_id = self.state.next_request_id()
         try:
             plain = await self._answer(connection, request, request_id)
         except Rejected as problem:

@@ -171,18 +171,31 @@ def test_tokens_that_were_not_written_are_given_back() -> None:
     assert limiter.headers()["anthropic-ratelimit-output-tokens-remaining"] == "750"
 
 
-def test_it_runs_as_a_process_and_ends_when_told() -> None:
+HEADERS = {"x-api-key": "any", "anthropic-version": "2026-10-21"}
+BODY = {
+    "model": "claude-opus-5-5",
+    "max_tokens": 100,
+    "stream": True,
+    "messages": [{"role": "user", "content": "Hi."}],
+}
+
+
+def test_it_runs_as_a_process_and_ends_when_told_though_a_reply_hangs() -> None:
     port = free_port()
     command = [sys.executable, "-m", "flowforge.twin.model", "--port", str(port)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             assert f":{port}" in process.stderr.readline()
-            url = f"http://127.0.0.1:{port}/rehearsal/counters"
-            with httpx.Client() as client:
-                assert client.get(url).json()["billed_turns"] == 0
-                begun = time.monotonic()
-                process.terminate()
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+                assert client.get("/rehearsal/counters").json()["billed_turns"] == 0
+                client.post("/rehearsal/faults", json={"kind": "hang"})
+                with client.stream("POST", "/v1/messages", headers=HEADERS, json=BODY) as reply:
+                    assert reply.headers["flowforge-rehearsal"] == "1"
+                    begun = time.monotonic()
+                    process.terminate()
+                    with pytest.raises(httpx.TransportError):
+                        reply.read()
                 assert process.wait(10) == 0
             assert time.monotonic() - begun < 5
         finally:
