@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from flowforge.errors import FlowForgeError, Refused, Unavailable
+from flowforge.errors import Damaged, FlowForgeError, Refused, Unavailable
 from flowforge.rules import addresses
 
 CONNECT_TIMEOUT_SECONDS = 5
-_SESSION = (
+SESSION = (
     "-c timezone=UTC -c statement_timeout=15000 -c lock_timeout=10000 "
     "-c idle_in_transaction_session_timeout=60000"
 )
@@ -36,7 +36,7 @@ def connect(url: str, *, pooled: bool = True) -> sa.Engine:
     arguments = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "application_name": "flowforge-ledger",
-        "options": _SESSION,
+        "options": SESSION,
     }
     if not pooled:
         return sa.create_engine(
@@ -84,6 +84,7 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     Raises:
         Unavailable: The ledger did not answer; the transaction may be tried again.
         Refused: It answered no: password, rights, missing tables.
+        Damaged: It did not understand; the transaction changed nothing.
     """
     try:
         with engine.begin() as connection:
@@ -118,6 +119,12 @@ def explain(error: sa.exc.DBAPIError, url: sa.URL) -> FlowForgeError:
             f"{place} denied a right: {said}",
             hint="Grant the role USAGE on schema flowforge and SELECT, INSERT, UPDATE, DELETE on "
             "its tables.",
+        )
+    if code is not None and code[:2] in ("22", "23", "42"):
+        # What it says may repeat a value, and a value may be a secret.
+        return Damaged(
+            f"{place} could not make sense of a statement (SQLSTATE {code}).",
+            hint="Report this: it is a fault of FlowForge, and trying again does not help.",
         )
     return Unavailable(
         f"{place} did not answer: {said}",

@@ -16,7 +16,7 @@ from flowforge import ledger
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.cluster import Cluster, wait_until_ready
 from flowforge.errors import Refused, Unavailable
-from flowforge.ledger import queries, tables, upgrades
+from flowforge.ledger import job_tables, queries, tables, upgrades
 from flowforge.rules.addresses import PostgresAddress
 from tests.ledger.test_queries import a_copy
 
@@ -43,7 +43,7 @@ def test_the_migrations_make_exactly_the_tables_the_code_uses(ledger_url: str) -
             "compare_server_default": True,
         }
         context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, tables.metadata) == []
+        assert compare_metadata(context, job_tables.jobs.metadata) == []
     engine.dispose()
 
 
@@ -59,8 +59,8 @@ def test_the_command_reads_the_url_from_the_environment_and_says_the_version(
 ) -> None:
     assert run_ledger("current", empty_url).stdout == "no tables\n"
     spelled = empty_url.replace("postgresql://", "postgresql+asyncpg://")
-    assert run_ledger("upgrade", spelled).stdout == "0002\n"
-    assert run_ledger("current", empty_url).stdout == "0002\n"
+    assert run_ledger("upgrade", spelled).stdout == "0003\n"
+    assert run_ledger("current", empty_url).stdout == "0003\n"
     unset = run_ledger("upgrade", None)
     assert unset.returncode == 3
     assert "FLOWFORGE_LEDGER_URL" in unset.stderr
@@ -101,7 +101,7 @@ def test_a_role_with_the_least_rights_can_do_all_but_change_tables(
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA flowforge TO limited"
             )
         )
-    assert ledger.migrate(limited_url) == "0002"
+    assert ledger.migrate(limited_url) == "0003"
     queries.record_copy(limited, a_copy())
     queries.replace_catalogue(limited, "backups", [a_copy()], [])
     assert queries.list_copies(limited) == [a_copy()]

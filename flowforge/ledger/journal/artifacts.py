@@ -1,0 +1,138 @@
+"""What a job leaves behind: patches, whole outputs, transcripts. Equal bytes are kept once."""
+
+from __future__ import annotations
+
+import hashlib
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from flowforge.errors import Damaged, Refused
+from flowforge.ledger.journal.connection import fetch, run, transaction
+from flowforge.ledger.journal.fragments import GUARD
+from flowforge.ledger.journal.leases import Lease, lost
+from flowforge.ledger.journal.text import storable
+from flowforge.rules.jobs.records import Artifact
+
+MAX_BYTES = 64 * 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
+
+_GUARD = sa.text(f"WITH {GUARD} SELECT id FROM guard")
+
+# The row is locked even when it is there: whoever deletes unused content then waits, and looks.
+_BLOB = sa.text("""
+INSERT INTO flowforge.blobs AS b (sha256, size_bytes) VALUES (:sha256, :size)
+ON CONFLICT (sha256) DO UPDATE SET size_bytes = excluded.size_bytes RETURNING xmax = 0 AS new
+""")
+
+_CHUNK = sa.text("""
+INSERT INTO flowforge.blob_chunks (sha256, n, content) VALUES (:sha256, :n, :content)
+""")
+
+_PUT = sa.text("""
+INSERT INTO flowforge.artifacts (job, name, kind, sha256) VALUES (:job, :name, :kind, :sha256)
+ON CONFLICT (job, name) DO UPDATE
+  SET kind = excluded.kind, sha256 = excluded.sha256, created_at = now()
+""")
+
+_LIST = sa.text("""
+SELECT a.name, a.kind, a.sha256, b.size_bytes, a.created_at
+  FROM flowforge.artifacts a JOIN flowforge.blobs b USING (sha256)
+ WHERE a.job = :job ORDER BY a.created_at, a.name
+""")
+
+_CONTENT = sa.text("""
+SELECT c.content FROM flowforge.artifacts a JOIN flowforge.blob_chunks c USING (sha256)
+ WHERE a.job = :job AND a.name = :name ORDER BY c.n
+""")
+
+_KNOWN = sa.text("SELECT sha256 FROM flowforge.artifacts WHERE job = :job AND name = :name")
+
+_CONTENTS = sa.text("SELECT DISTINCT sha256 FROM flowforge.artifacts WHERE job = :job")
+
+_HOLD = sa.text("""
+SELECT sha256 FROM flowforge.blobs WHERE sha256 = ANY(CAST(:contents AS text[]))
+ ORDER BY sha256 FOR UPDATE
+""")
+
+_DROP = sa.text("""
+DELETE FROM flowforge.blobs b WHERE sha256 = ANY(CAST(:contents AS text[]))
+   AND NOT EXISTS (SELECT FROM flowforge.artifacts a WHERE a.sha256 = b.sha256)
+""")
+
+
+async def put(engine: AsyncEngine, lease: Lease, name: str, kind: str, content: bytes) -> Artifact:
+    """Keep bytes under a name, in place of what had it before.
+
+    Args:
+        engine: The ledger.
+        lease: The attempt's.
+        name: Unique in the job, such as `patch` or `turn-7-output`.
+        kind: What it is, as a media type.
+        content: The bytes.
+
+    Raises:
+        Fenced: The job is no longer this attempt's.
+        Refused: It is larger than `MAX_BYTES`.
+    """
+    if len(content) > MAX_BYTES:
+        raise Refused(
+            f"{name} has {len(content):,} bytes; {MAX_BYTES:,} are the most that is kept.",
+            hint="Let the job write less, or take the file from its workspace.",
+        )
+    digest = hashlib.sha256(content).hexdigest()
+    named = {"job": lease.job, "name": storable(name)}
+    async with transaction(engine) as connection:
+        held = await fetch(connection, _GUARD, {"job": lease.job, "fence": lease.fence})
+        if not held:
+            raise lost(lease)
+        replaced = [row["sha256"] for row in await fetch(connection, _KNOWN, named)]
+        await _keep(connection, digest, content)
+        await fetch(connection, _PUT, named | {"kind": storable(kind), "sha256": digest})
+        await drop_unused(connection, [before for before in replaced if before != digest])
+    return next(kept for kept in await list_artifacts(engine, lease.job) if kept.sha256 == digest)
+
+
+async def get(engine: AsyncEngine, job: str, name: str) -> bytes:
+    """The bytes of an artifact.
+
+    Raises:
+        Refused: The job has none of this name.
+        Damaged: What is kept is not what was put.
+    """
+    named = {"job": job, "name": storable(name)}
+    known = await run(engine, _KNOWN, named)
+    if not known:
+        raise Refused(f"{job} has no artifact {name}.", hint="List them with `flowforge job get`.")
+    content = b"".join([bytes(row["content"]) for row in await run(engine, _CONTENT, named)])
+    if hashlib.sha256(content).hexdigest() != known[0]["sha256"]:
+        raise Damaged(
+            f"Artifact {name} of {job} is not what was put there.",
+            hint="Restore the ledger's database from a copy into a side database and compare.",
+        )
+    return content
+
+
+async def list_artifacts(engine: AsyncEngine, job: str) -> list[Artifact]:
+    """What a job left behind, oldest first."""
+    return [Artifact(**row) for row in await run(engine, _LIST, {"job": job})]
+
+
+async def contents_of(connection: AsyncConnection, job: str) -> list[str]:
+    """The digests of all that a job keeps."""
+    return [str(row["sha256"]) for row in await fetch(connection, _CONTENTS, {"job": job})]
+
+
+async def drop_unused(connection: AsyncConnection, contents: list[str]) -> None:
+    """Delete those of the contents that no artifact names any more."""
+    if contents:
+        await fetch(connection, _HOLD, {"contents": contents})
+        await fetch(connection, _DROP, {"contents": contents})
+
+
+async def _keep(connection: AsyncConnection, digest: str, content: bytes) -> None:
+    made = await fetch(connection, _BLOB, {"sha256": digest, "size": len(content)})
+    if made[0]["new"]:
+        for n, start in enumerate(range(0, len(content), _CHUNK_BYTES)):
+            part = content[start : start + _CHUNK_BYTES]
+            await fetch(connection, _CHUNK, {"sha256": digest, "n": n, "content": part})

@@ -1,0 +1,107 @@
+"""Reach the ledger from asyncio: mostly one statement at a time, each its own transaction."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from psycopg.types.numeric import Int8
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from flowforge.errors import Unavailable
+from flowforge.ledger.connection import CONNECT_TIMEOUT_SECONDS, SESSION, engine_url, explain
+
+Row = Mapping[str, Any]
+_HELD = 2  # one connection for locks, one for news
+
+
+def open_engine(url: str, *, connections: int = 5) -> AsyncEngine:
+    """Prepare access to the ledger; the first connection is made by the first question.
+
+    A connection that died is found out by the statement sent on it, which then says `Unavailable`:
+    every write may be repeated, and asking before each one would cost a round trip.
+
+    Args:
+        url: As for `flowforge.ledger.connect`.
+        connections: How many at most are open at once, besides those held for locks and news.
+
+    Raises:
+        Refused: It is not the URL of one PostgreSQL database.
+    """
+    return create_async_engine(
+        engine_url(url),
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "application_name": "flowforge-journal",
+            "options": SESSION,
+            # A peer that vanished without a word is noticed in seconds.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
+        },
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+        pool_size=connections + _HELD,
+        max_overflow=0,
+        pool_timeout=30,
+        pool_recycle=1800,
+    )
+
+
+async def run(
+    engine: AsyncEngine, statement: sa.TextClause, parameters: Row | None = None
+) -> list[Row]:
+    """Run one statement in a transaction of its own and return its rows.
+
+    Raises:
+        Unavailable: The ledger did not answer; the statement may or may not have taken effect.
+        Refused: It answered no: password, rights, missing tables.
+    """
+    async with translated(engine), engine.connect() as connection:
+        return await fetch(connection, statement, parameters)
+
+
+async def fetch(
+    connection: AsyncConnection, statement: sa.TextClause, parameters: Row | None = None
+) -> list[Row]:
+    """Run one statement on a connection and return its rows."""
+    result = await connection.execute(statement, _widen(parameters or {}))
+    return [row._asdict() for row in result] if result.returns_rows else []
+
+
+@contextlib.asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Several statements as one transaction, with errors in our words.
+
+    Raises:
+        Unavailable: The ledger did not answer; the transaction may be tried again.
+        Refused: It answered no: password, rights, missing tables.
+    """
+    async with translated(engine), engine.connect() as connection:
+        await connection.execution_options(isolation_level="READ COMMITTED")
+        async with connection.begin():
+            yield connection
+
+
+@contextlib.asynccontextmanager
+async def translated(engine: AsyncEngine) -> AsyncIterator[None]:
+    """Say in our words what the driver says."""
+    try:
+        yield
+    except sa.exc.TimeoutError as error:
+        raise Unavailable(
+            "The journal's connections are all busy.", hint="Wait a moment and try again."
+        ) from error
+    except sa.exc.DBAPIError as error:
+        raise explain(error, engine.url) from error
+
+
+def _widen(parameters: Row) -> dict[str, Any]:
+    # The driver would send each number in the least type it fits: every mix of sizes would be
+    # another statement to the server, parsed and planned anew.
+    return {
+        name: Int8(value) if type(value) is int else value for name, value in parameters.items()
+    }

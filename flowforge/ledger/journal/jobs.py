@@ -1,0 +1,235 @@
+"""Jobs as a whole: asked for, looked at, cancelled, deleted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from flowforge.errors import Refused
+from flowforge.ledger.journal import artifacts
+from flowforge.ledger.journal.connection import Row, fetch, run, transaction
+from flowforge.ledger.journal.fragments import TELL, TOKENS
+from flowforge.ledger.journal.text import storable, storable_json
+from flowforge.rules.jobs import states
+from flowforge.rules.jobs.prices import Usage
+from flowforge.rules.jobs.records import Job, JobSummary, Money
+from flowforge.rules.jobs.spec import JobSpec
+
+SCHEMA_VERSION = 1
+"""Of what turns and specs mean. A journal with a higher number is refused, never guessed at."""
+
+_SUMMARY = f"""id, tenant, key, model, state, reason, priority, labels, fence, worker, lease_until,
+  not_before, cancel_requested_at, cancel_requested_by, limit_usd, cost_usd, reserved_usd,
+  unknown_usd, {", ".join(TOKENS)}, turns, events, tree, forked_from, forked_turn, callback,
+  created_at, started_at, ended_at"""
+
+_INSERT = sa.text(f"""
+INSERT INTO flowforge.jobs (id, tenant, key, spec, spec_hash, schema_version, model, labels,
+                            priority, state, limit_usd, callback, not_before, forked_from,
+                            forked_turn)
+VALUES (:id, :tenant, :key, :spec, :spec_hash, :schema_version, :model, CAST(:labels AS jsonb),
+        :priority, 'queued', :limit_usd, :callback, :not_before, :forked_from, :forked_turn)
+ON CONFLICT ON CONSTRAINT jobs_by_key DO NOTHING RETURNING {TELL.format(job="id")}
+""")
+
+_SAME_KEY = sa.text("""
+SELECT id, spec_hash FROM flowforge.jobs WHERE tenant = :tenant AND key = :key
+""")
+
+_GET = sa.text(f"""
+SELECT {_SUMMARY}, spec, result, schema_version FROM flowforge.jobs WHERE id = :job
+""")
+
+_LIST = sa.text(f"""
+SELECT {_SUMMARY} FROM flowforge.jobs
+ WHERE (CAST(:tenant AS text) IS NULL OR tenant = :tenant)
+   AND (CAST(:states AS text[]) IS NULL OR state = ANY(:states))
+   AND labels @> CAST(:labels AS jsonb)
+   AND (CAST(:before AS text) IS NULL OR id < :before)
+ ORDER BY id DESC LIMIT :limit
+""")
+
+# Without a worker there is nobody who could finish the job: it ends here.
+_CANCEL = sa.text(f"""
+UPDATE flowforge.jobs
+   SET cancel_requested_at = coalesce(cancel_requested_at, now()),
+       cancel_requested_by = coalesce(cancel_requested_by, :by),
+       state = CASE WHEN state IN ('queued', 'waiting') THEN 'cancelled' ELSE state END,
+       reason = CASE WHEN state IN ('queued', 'waiting') THEN 'cancelled by ' || :by
+                     ELSE reason END,
+       ended_at = CASE WHEN state IN ('queued', 'waiting') THEN now() ELSE ended_at END,
+       callback = CASE WHEN state IN ('queued', 'waiting') AND callback = 'wanted'
+                       THEN 'due' ELSE callback END,
+       callback_at = now()
+ WHERE id = :job AND state <> ALL(:ends)
+RETURNING {TELL.format(job="id")}
+""")
+
+_DELETE = sa.text("""
+DELETE FROM flowforge.jobs WHERE id = :job AND state = ANY(:ends) RETURNING id
+""")
+
+
+def new_id() -> str:
+    """A new job's id. Ids sort by the moment they were made, to the millisecond."""
+    return f"job_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def hash_spec(spec: JobSpec) -> str:
+    """The same for two specs that ask for the same."""
+    canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+async def submit(
+    engine: AsyncEngine,
+    spec: JobSpec,
+    *,
+    key: str | None = None,
+    forked: tuple[str, int] | None = None,
+) -> tuple[str, bool]:
+    """Enter a job in the queue.
+
+    Args:
+        engine: The ledger.
+        spec: What is asked for.
+        key: Makes it safe to ask twice: the same key and spec are the same job.
+        forked: The job it continues from, and the last turn it takes over.
+
+    Returns:
+        The job's id, and whether it is new.
+
+    Raises:
+        Refused: The tenant used the key for another spec.
+    """
+    row = _row_of(spec, key, forked)
+    async with transaction(engine) as connection:
+        if await fetch(connection, _INSERT, row):
+            return str(row["id"]), True
+        there = await fetch(connection, _SAME_KEY, {"tenant": spec.tenant, "key": row["key"]})
+    if there and there[0]["spec_hash"] == row["spec_hash"]:
+        return str(there[0]["id"]), False
+    raise Refused(
+        f"The key {key} belongs to another job of {spec.tenant}, which asks for something else.",
+        hint="Use a new key, or submit exactly the same spec to get that job.",
+        job=there[0]["id"] if there else None,
+    )
+
+
+async def get(engine: AsyncEngine, job: str) -> Job:
+    """Read a job.
+
+    Raises:
+        Refused: There is none with this id, or a newer FlowForge wrote it.
+    """
+    rows = await run(engine, _GET, {"job": storable(job)})
+    if not rows:
+        raise _unknown(job)
+    row = rows[0]
+    if row["schema_version"] > SCHEMA_VERSION:
+        raise Refused(
+            f"{job} was written by a newer FlowForge (schema {row['schema_version']}).",
+            hint="Upgrade this FlowForge; it does not guess what it cannot read.",
+        )
+    result = None if row["result"] is None else json.loads(row["result"])
+    spec = JobSpec.model_validate(json.loads(row["spec"]))
+    return Job(**_summary(row), spec=spec, result=result)
+
+
+async def list_jobs(
+    engine: AsyncEngine,
+    *,
+    tenant: str | None = None,
+    in_states: Sequence[states.State] | None = None,
+    labels: dict[str, str] | None = None,
+    before: str | None = None,
+    limit: int = 50,
+) -> list[JobSummary]:
+    """Jobs, newest first.
+
+    Args:
+        engine: The ledger.
+        tenant: Only those of one tenant.
+        in_states: Only those in one of these.
+        labels: Only those that carry all of these.
+        before: The id of the last one of the page before.
+        limit: How many at most.
+    """
+    asked = {
+        "tenant": tenant,
+        "states": None if in_states is None else list(in_states),
+        "labels": storable_json(labels or {}),
+        "before": before,
+        "limit": limit,
+    }
+    return [JobSummary(**_summary(row)) for row in await run(engine, _LIST, asked)]
+
+
+async def request_cancel(engine: AsyncEngine, job: str, by: str) -> None:
+    """Ask that a job ends. One without a worker ends at once; asking twice changes nothing.
+
+    Raises:
+        Refused: It has ended already, or there is none.
+    """
+    asked = {"job": job, "by": storable(by), "ends": list(states.ENDS)}
+    if not await run(engine, _CANCEL, asked):
+        found = await get(engine, job)
+        if found.state != "cancelled":
+            raise Refused(
+                f"{job} has ended already: {found.state}.", hint="There is nothing to cancel."
+            )
+
+
+async def delete(engine: AsyncEngine, job: str) -> None:
+    """Delete an ended job with all its turns, events and artifacts. What it spent stays counted.
+
+    Raises:
+        Refused: It has not ended, or there is none.
+    """
+    async with transaction(engine) as connection:
+        contents = await artifacts.contents_of(connection, job)
+        gone = await fetch(connection, _DELETE, {"job": job, "ends": list(states.ENDS)})
+        if gone:
+            await artifacts.drop_unused(connection, contents)
+    if not gone:
+        found = await get(engine, job)
+        raise Refused(f"{job} is {found.state}.", hint="Cancel it first, then delete it.")
+
+
+def _row_of(spec: JobSpec, key: str | None, forked: tuple[str, int] | None) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "tenant": spec.tenant,
+        "key": None if key is None else storable(key),
+        "spec": json.dumps(spec.model_dump(mode="json")),  # escaped, so a file may hold a NUL
+        "spec_hash": hash_spec(spec),
+        "schema_version": SCHEMA_VERSION,
+        "model": storable(spec.model),
+        "labels": storable_json(spec.labels),
+        "priority": spec.priority,
+        "limit_usd": Decimal(str(spec.limits.usd)),
+        "callback": "wanted" if spec.callback else "none",
+        "not_before": None,
+        "forked_from": forked[0] if forked else None,
+        "forked_turn": forked[1] if forked else None,
+    }
+
+
+def _summary(row: Row) -> dict[str, Any]:
+    taken = dict(row)
+    fields = {name: taken[name] for name in JobSummary.model_fields if name in taken}
+    money = {name: taken[name] for name in Money.model_fields}
+    usage = {name: taken[name] for name in Usage.model_fields}
+    return fields | {"money": money, "usage": usage}
+
+
+def _unknown(job: str) -> Refused:
+    return Refused(f"There is no job {job}.", hint="List them with `flowforge job list`.")
