@@ -108,6 +108,13 @@ class Diagnostics(_Strict):
     previous_message_id: str | None = None
 
 
+class Thread(_Strict):
+    """Has the server remember the conversation, so that only what is new need be sent."""
+
+    type: Literal["create", "continue"]
+    previous_message_id: str | None = None
+
+
 class Counted(_Strict):
     """What decides the tokens of a prompt."""
 
@@ -143,6 +150,7 @@ class Asked(Counted):
     stream: bool = False
     stop_sequences: list[str] = Field(default_factory=list)
     diagnostics: Diagnostics | None = None
+    thread: Thread | None = None
     metadata: dict[str, object] | None = None
     container: str | dict[str, object] | None = None
     service_tier: Literal["auto", "standard_only"] | None = None

@@ -76,6 +76,7 @@ def compose(considered: Considered, cached: Cached, state: State, tier: str) -> 
     if asked.diagnostics and asked.diagnostics.previous_message_id:
         reason = state.cache.diagnose(prompt, cached, asked.diagnostics.previous_message_id)
     state.cache.keep(prompt, cached, found.id)
+    state.threads.keep(asked, found)
     message: dict[str, object] = {
         "id": found.id,
         "type": "message",

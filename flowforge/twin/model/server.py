@@ -89,7 +89,8 @@ class Server:
         self.state.counters.requests[place] += 1
         routes.check_caller(request)
         if (request.method, request.path) == ("POST", "/v1/messages"):
-            considered = consider(read(Asked, request.body), request.body)
+            asked = self.state.threads.whole(read(Asked, request.body))
+            considered = consider(asked, request.body)
             return await self._reply(connection, considered, request_id)
         if fault := self.state.faults.take(place):
             self.state.counters.faults[fault.kind] += 1

@@ -10,6 +10,7 @@ from flowforge.twin.model.cache import Cache
 from flowforge.twin.model.counters import Counters
 from flowforge.twin.model.faults import Faults
 from flowforge.twin.model.limits import Limiter
+from flowforge.twin.model.threads import Threads
 
 Clock = Callable[[], float]
 
@@ -33,6 +34,7 @@ class State:
         self.counters = Counters()
         self.cache = Cache(self.clock)
         self.limits = Limiter(self.clock)
+        self.threads = Threads(self.clock)
 
     def next_request_id(self) -> str:
         """A new id; unlike those of messages it differs each time."""

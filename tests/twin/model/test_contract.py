@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
 import httpx
+import httpx2
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
 from pydantic import BaseModel
@@ -466,3 +468,47 @@ def test_many_streams_at_once_are_served(server: Server) -> None:
     assert asyncio.run(run()) == ["end_turn"] * 50
     assert server.state.counters.finished_turns == 50
     assert server.state.counters.most_open_replies > 25
+
+
+@anthropic.beta_tool
+def bash(command: str) -> str:
+    """Run a command.
+
+    Args:
+        command: The command.
+    """
+    return f"ran {command}"
+
+
+@pytest.mark.parametrize(("options", "sent"), [({}, [1, 1, 1]), ({"thread": False}, [1, 3, 5])])
+def test_the_tool_runner_of_the_sdk_works_on_threads_and_without(
+    client: Anthropic, server: Server, options: Any, sent: list[int]
+) -> None:
+    prompt = scripted(
+        {"text": "One.", "tools": [{"bash": "one"}]},
+        {"text": "Two.", "tools": [{"bash": "two"}]},
+        {"text": "Three."},
+    )
+    lengths = []
+
+    def look(request: Any) -> None:
+        lengths.append(len(json.loads(request.content)["messages"]))
+
+    with httpx2.Client(event_hooks={"request": [look]}) as http:
+        runner = client.with_options(http_client=http).beta.messages.tool_runner(
+            model=MODEL, max_tokens=1000, tools=[bash], messages=user(prompt), **options
+        )
+        replies = list(runner)
+    assert [reply.stop_reason for reply in replies] == ["tool_use", "tool_use", "end_turn"]
+    assert lengths == sent
+    assert server.state.counters.billed_turns == 3
+
+
+@pytest.mark.usefixtures("server")
+def test_a_thread_that_is_forgotten_has_an_error_of_its_own(client: Anthropic) -> None:
+    going_on: Any = {"type": "continue", "previous_message_id": "msg_rehearsal_none"}
+    with pytest.raises(anthropic.NotFoundError) as refused:
+        client.beta.messages.create(
+            model=MODEL, max_tokens=9, messages=user("More."), thread=going_on
+        )
+    assert refused.value.error_code == "thread_not_found"
