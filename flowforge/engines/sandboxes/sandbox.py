@@ -72,9 +72,11 @@ class Sandbox(Protocol):
         env: Mapping[str, str] | None = None,
         spool: BinaryIO | None = None,
     ) -> Ran:
-        """Run a command until it and everything it started has ended, or the time is up.
+        """Run a command until it has ended, or the time is up.
 
-        Cancelling the caller kills the command and all it started.
+        What it leaves in the background keeps running, as in a shell, until `kill_all`, the next
+        command that takes too long, or too many such processes. Cancelling the caller kills the
+        command and all there is.
 
         Args:
             argv: The program and its arguments.

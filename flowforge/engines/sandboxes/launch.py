@@ -1,0 +1,172 @@
+"""Starting the program inside of a local sandbox, and finding those that run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowforge.engines.sandboxes.inside import frames
+from flowforge.errors import FlowForgeError, Refused, Unavailable
+
+MARK = "flowforge-sandbox"
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[2]); from inside.main import main; main(int(sys.argv[1]))"
+)
+_HERE = str(Path(__file__).parent)
+_START_SECONDS = 30
+_END_SECONDS = 10
+_DESCRIPTORS = 4
+
+_NO_NAMESPACES = (
+    "Allow them: `sysctl -w user.max_user_namespaces=10000`, on Debian also "
+    "`kernel.unprivileged_userns_clone=1`, on Ubuntu `kernel.apparmor_restrict_unprivileged_userns"
+    "=0`. In a container that forbids them, run jobs in docker or Kubernetes sandboxes."
+)
+_NO_WALLS = "Start Linux 5.13 or newer with `landlock` in its `lsm=` list and seccomp filters."
+
+
+@dataclass
+class Launched:
+    """The program inside, ready to be spoken to."""
+
+    guardian: subprocess.Popen[bytes]
+    stream: socket.socket
+    workspace: str
+    listener: socket.socket | None
+    """Takes connections made inside to the proxy's port, if there is one."""
+
+    def end(self) -> None:
+        """Wait until all of it is gone, once its stream is closed; then use force."""
+        try:
+            self.guardian.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.guardian.kill()
+            self.guardian.wait()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A sandbox of this machine as its guardian's command line tells it."""
+
+    pid: int
+    sandbox_id: str
+    job: str
+    fence: int
+
+
+def launch(name: tuple[str, str, int], wishes: dict[str, Any], *, kills: int | None) -> Launched:
+    """Start the program and wait until it is ready.
+
+    Args:
+        name: Identifier of the sandbox, job, fence.
+        wishes: What the sandbox shall be like.
+        kills: A file open for reading in which the kernel counts processes it ended.
+
+    Raises:
+        Refused: This machine cannot give what is wanted.
+        Unavailable: It did not start in time.
+    """
+    ours, theirs = socket.socketpair()
+    handed = [theirs.fileno()] if kills is None else [theirs.fileno(), kills]
+    command = [sys.executable, "-I", "-S", "-c", _BOOT, str(theirs.fileno()), _HERE, MARK]
+    with theirs:
+        guardian = subprocess.Popen(
+            [*command, *map(str, name)],
+            pass_fds=handed,
+            env={},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    try:
+        wishes = {**wishes, "brain": os.getpid(), "kills": kills}
+        ours.settimeout(_START_SECONDS)
+        ours.sendall(frames.pack_values(frames.START, 0, wishes))
+        return _meet(guardian, ours)
+    except BaseException:
+        ours.close()
+        guardian.kill()
+        guardian.wait()
+        raise
+
+
+def _meet(guardian: subprocess.Popen[bytes], stream: socket.socket) -> Launched:
+    try:
+        data, descriptors, _, _ = socket.recv_fds(stream, frames.CHUNK, _DESCRIPTORS)
+    except (TimeoutError, ConnectionError):
+        data, descriptors = b"", []
+    listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    for kind, _, payload in frames.unpack(bytearray(data)):
+        values = frames.read_values(payload)
+        if kind == frames.READY:
+            stream.setblocking(False)
+            listener = listeners[0] if listeners else None
+            return Launched(guardian, stream, str(values["workspace"]), listener)
+        raise _why(str(values["step"]), str(values["text"]))
+    raise Unavailable(
+        "The program inside a new sandbox did not start.",
+        hint=f"Look whether `{sys.executable} -I -S -c pass` works here; then try again.",
+    )
+
+
+def _why(step: str, text: str) -> FlowForgeError:
+    """What a failed step of the preparation means."""
+    is_wall = any(word in step for word in ("landlock", "filter", "openat2", "privileges"))
+    return Refused(
+        f"This machine cannot make a sandbox: {step}: {text}.",
+        hint=_NO_WALLS if is_wall else _NO_NAMESPACES,
+    )
+
+
+def find_running() -> Iterator[Running]:
+    """Every sandbox of this machine whose guardian runs, whoever started it.
+
+    A command inside may call itself whatever it likes, but it is in a deeper namespace.
+    """
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if MARK in words and _is_in_our_namespace(entry):
+                sandbox_id, job, fence = words[words.index(MARK) + 1 :][:3]
+                yield Running(int(entry.name), sandbox_id, job, int(fence))
+
+
+def _is_in_our_namespace(process: Path) -> bool:
+    for line in (process / "status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "NSpid":
+            return len(value.split()) == 1
+    return False
+
+
+def end_running(running: Running) -> None:
+    """End a sandbox by its guardian, and wait until it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        guardian = os.pidfd_open(running.pid)
+        try:
+            if running in find_running():  # else the number means another process by now
+                signal.pidfd_send_signal(guardian, signal.SIGTERM)
+                _wait(guardian)
+        finally:
+            os.close(guardian)
+
+
+def _wait(guardian: int) -> None:
+    import select
+
+    poll = select.poll()
+    poll.register(guardian, select.POLLIN)
+    if not poll.poll(_END_SECONDS * 1000):
+        signal.pidfd_send_signal(guardian, signal.SIGKILL)
+        poll.poll(_END_SECONDS * 1000)

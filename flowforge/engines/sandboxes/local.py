@@ -1,0 +1,142 @@
+"""Sandboxes on this machine without a container engine: namespaces, Landlock, limits.
+
+Commands see a file system of their own: system folders to read, one bounded disk in memory to
+write. There is no network but loopback, no process of anybody else, no privilege to gain. Where the
+machine lacks a part of this there is no sandbox; nothing weaker takes its place.
+
+Memory of all processes together is watched by the keeper, which ends them when it is too much.
+Where a cgroup may be made the kernel holds the sum of memory and disk as well. Elsewhere each
+process also has a bound of addresses; memory without an owner, such as files that have no name,
+is bounded only by what the machine has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flowforge.engines.sandboxes import launch
+from flowforge.engines.sandboxes.inside import system, walls
+from flowforge.engines.sandboxes.kept import MOST_FILES, Kept, Share
+from flowforge.engines.sandboxes.sandbox import Sandbox
+from flowforge.engines.sandboxes.session import Session
+from flowforge.errors import FlowForgeError, Refused
+from flowforge.rules.jobs.spec import SandboxChoice
+
+_MEGABYTE = 1024 * 1024
+_PROCESSES = 512
+_FILES_PER_MEGABYTE = 64
+_FEWEST_FILES = 10_000
+_NOBODY = 65_533
+"""Whom root becomes: an account that nothing on a machine belongs to."""
+
+_ADDRESSES_PER_MEMORY = 4
+"""Programs reserve more addresses than they ever use memory."""
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_VARIABLES = {
+    "HOME": "/tmp",
+    "TMPDIR": "/tmp",
+    "USER": "agent",
+    "LOGNAME": "agent",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+_PROBE = SandboxChoice(memory_mb=64, disk_mb=16)
+
+
+class LocalProvider:
+    """Makes sandboxes of this machine's own kernel.
+
+    Args:
+        folders: More folders that commands may read and run, at the paths they have here. The
+            Python that runs this is among them.
+    """
+
+    kind = "local"
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        self._folders = (*folders, Path(sys.base_prefix))
+
+    def why_not(self) -> FlowForgeError | None:
+        """What this machine lacks, found out by making a sandbox."""
+        try:
+            _check_machine()
+            launched = launch.launch(("probe", "probe", 0), self._wishes(_PROBE), kills=None)
+        except FlowForgeError as error:
+            return error
+        launched.stream.close()
+        launched.end()
+        return None
+
+    async def open(self, job: str, fence: int, choice: SandboxChoice) -> Sandbox:
+        """Make a sandbox; its processes and files die with this process at the latest."""
+        _check_machine()
+        sandbox_id = f"local-{secrets.token_hex(8)}"
+        name = (sandbox_id, job, fence)
+        launched = await asyncio.to_thread(launch.launch, name, self._wishes(choice), kills=None)
+
+        async def end() -> None:
+            await asyncio.to_thread(launched.end)
+
+        reader, writer = await asyncio.open_unix_connection(sock=launched.stream)
+        share = Share(cpus=choice.cpus, disk_bytes=choice.disk_mb * _MEGABYTE)
+        return Kept(sandbox_id, launched.workspace, Session(reader, writer), share, end)
+
+    async def list_open(self) -> list[tuple[str, int, str]]:
+        """Every sandbox on this machine that runs."""
+        found = await asyncio.to_thread(lambda: list(launch.find_running()))
+        return [(one.job, one.fence, one.sandbox_id) for one in found]
+
+    async def remove(self, sandbox_id: str) -> None:
+        """End a sandbox of whichever process."""
+        for one in launch.find_running():
+            if one.sandbox_id == sandbox_id:
+                await asyncio.to_thread(launch.end_running, one)
+
+    def _wishes(self, choice: SandboxChoice) -> dict[str, Any]:
+        memory = choice.memory_mb * _MEGABYTE
+        files = max(choice.disk_mb * _FILES_PER_MEGABYTE, _FEWEST_FILES)
+        variables = _VARIABLES | {"PATH": ":".join([_PATH, *self._programs()])}
+        return {
+            "account": _NOBODY if os.geteuid() == 0 else None,
+            "disk_bytes": choice.disk_mb * _MEGABYTE,
+            "files": min(files, MOST_FILES),
+            "folders": [str(folder) for folder in self._folders],
+            "has_egress": bool(choice.egress),
+            "processes": _PROCESSES,
+            "memory_bytes": memory,
+            "address_bytes": memory * _ADDRESSES_PER_MEMORY,
+            "environment": variables,
+            "cpus": math.ceil(choice.cpus),
+        }
+
+    def _programs(self) -> list[str]:
+        return [str(folder / "bin") for folder in self._folders if (folder / "bin").is_dir()]
+
+
+def why_not() -> FlowForgeError | None:
+    """What this machine lacks for sandboxes of its own, with the way out."""
+    return LocalProvider().why_not()
+
+
+def _check_machine() -> None:
+    """Say early what can be said without trying."""
+    if sys.platform != "linux" or system.machine() is None:
+        raise Refused(
+            "Local sandboxes need Linux on x86-64 or arm64.",
+            hint="Use docker or Kubernetes sandboxes here.",
+        )
+    if walls.landlock_version() == 0:
+        raise Refused(
+            "This kernel has no Landlock.",
+            hint="Start Linux 5.13 or newer with `landlock` in its `lsm=` list, or use docker or "
+            "Kubernetes sandboxes.",
+        )
