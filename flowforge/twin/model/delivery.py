@@ -63,13 +63,9 @@ async def send_whole(
     begun = head(200, whole_headers(len(body)) | dict(headers))
     if fault and fault.kind in ("close", "reset", "end", "hang"):
         await connection.write(begun + body[: len(body) // 2])
-        return await _break(connection, fault.model_copy(update=_CUT.get(fault.kind, {})), "")
+        return await _break(connection, fault, whole=True)
     await connection.write(begun + body)
     return "finished"
-
-
-_CUT = {"end": {"kind": "close"}}
-"""A body of a known length cannot end well too early."""
 
 
 def whole_headers(length: int) -> dict[str, str]:
@@ -77,14 +73,16 @@ def whole_headers(length: int) -> dict[str, str]:
     return {"content-type": "application/json", "content-length": str(length)}
 
 
-async def _break(connection: Connection, fault: Fault, request_id: str) -> Outcome:
+async def _break(
+    connection: Connection, fault: Fault, request_id: str = "", *, whole: bool = False
+) -> Outcome:
     """End a reply that has begun, in the way of a fault."""
     if fault.kind == "hang":
         await connection.left_within(None)
         return "aborted"
     if fault.kind == "reset":
         connection.reset()
-    elif fault.kind == "close":
+    elif fault.kind == "close" or whole:  # a body of known length cannot end well too early
         await connection.close()
     else:
         told = b""
