@@ -30,7 +30,7 @@ class TableFacts(Value):
     columns: str = Field(description="the column list of its COPY, empty when it has none")
     rows: int
     raw_bytes: int = Field(description="bytes of COPY text")
-    digest: str = Field(description="sum of XXH3-128 over the rows modulo 2^128, order-free, hex")
+    digest: str = Field(description="sum of XXH3-64 over the rows modulo 2^64, order-free, hex")
     counted: int | None = Field(
         default=None, description="rows counted by the source itself in the same snapshot"
     )

@@ -4,7 +4,7 @@ The text is the only thing a restore will ever see, so its own rows are what is 
 a digest costs the source nothing and cannot disagree with the dump about the snapshot. A restored
 database is dumped again and read by the same scanner; equal facts are equal data.
 
-A table's digest is the sum of XXH3-128 over its rows modulo 2^128: it does not depend on their
+A table's digest is the sum of XXH3-64 over its rows modulo 2^64: it does not depend on their
 order, and a row altered, lost or doubled changes it. In COPY text a row is a line: newlines inside
 values are escaped, and so is a backslash, so a line `\.` can only be the end.
 

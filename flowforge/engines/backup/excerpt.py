@@ -13,9 +13,10 @@ from itertools import chain
 from typing import Literal
 
 from flowforge.engines.backup import parallel, reading, statements
+from flowforge.engines.backup.destination import Destination
 from flowforge.engines.backup.dumptext import DumpScanner
 from flowforge.engines.backup.identifiers import canonical, identifier_parts, quoted
-from flowforge.engines.backup.parallel import OnProgress, Target
+from flowforge.engines.backup.parallel import OnProgress
 from flowforge.engines.backup.statements import Statement
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store
@@ -57,7 +58,7 @@ _Event = tuple[Literal["statement", "copy", "rows"], str, bytes]
 
 def load(
     store: Store,
-    target: Target,
+    target: Destination,
     tables: Iterable[str],
     *,
     connections: int,
@@ -79,24 +80,28 @@ def load(
     """
     reading.check_unheld(store, target.manifest)
     wanted = _Wanted(target, tables)
+
+    def choose(after: list[Statement]) -> list[Statement]:
+        return list(_indexes_of(after, wanted.names, target.codec()))
+
     if target.manifest.data.members:
-        after = parallel.load(
+        parallel.load(
             store,
             target,
             connections=connections,
             on_progress=on_progress,
             wanted=wanted.holds,
+            choose=choose,
         )
     else:
-        after = _load_plain(store, target, wanted)
-    parallel.build(target, list(_indexes_of(after, wanted.names, target.codec())), connections)
+        parallel.build(target, choose(_load_plain(store, target, wanted)), connections)
     return wanted.names
 
 
 class _Wanted:
     """The tables wanted and those below them, known once the definitions are loaded."""
 
-    def __init__(self, target: Target, tables: Iterable[str]) -> None:
+    def __init__(self, target: Destination, tables: Iterable[str]) -> None:
         self._target, self._tables = target, list(tables)
 
     @functools.cached_property
@@ -183,7 +188,7 @@ class _Events(DumpScanner):
         return taken
 
 
-def _load_plain(store: Store, target: Target, wanted: _Wanted) -> list[Statement]:
+def _load_plain(store: Store, target: Destination, wanted: _Wanted) -> list[Statement]:
     """Load from a copy that is one text; return the statements that come after the rows."""
     codec = target.codec()
     events = _Events(codec).read(reading.text_of(store, target.manifest))

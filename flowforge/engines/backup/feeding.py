@@ -53,6 +53,7 @@ class Lane:
         name: What the thread is called.
         enter: Opens the session.
         codec: Python's name of the copy's encoding.
+        places: How many sessions may work at once.
         on_loaded: Called with every member that was loaded.
     """
 
@@ -61,10 +62,12 @@ class Lane:
         name: str,
         enter: Callable[[], psycopg.Connection[Any]],
         codec: str,
+        places: threading.Semaphore,
         on_loaded: Callable[[Member], None],
     ) -> None:
         self.error: BaseException | None = None
         self._enter, self._codec, self._on_loaded = enter, codec, on_loaded
+        self._places = places
         self._session: psycopg.Connection[Any] | None = None
         self._jobs: queue.Queue[Job | None] = queue.Queue(1)
         self._chunks: queue.Queue[bytes | None] = queue.Queue(_QUEUED_CHUNKS)
@@ -116,9 +119,11 @@ class Lane:
             with self._enter() as session:
                 self._session = session
                 while (job := self._jobs.get()) is not None and self.error is None:
-                    if job.first:
-                        frozen = begin(session, job)
-                    load(session, job, iter(self._chunks.get, None), self._codec, frozen=frozen)
+                    with self._places:
+                        if job.first:
+                            frozen = begin(session, job)
+                        chunks = iter(self._chunks.get, None)
+                        load(session, job, chunks, self._codec, frozen=frozen)
                     self._on_loaded(job.member)
         except BaseException as error:  # noqa: BLE001  raised again by `give` or `finish`
             self.error = self.error or error

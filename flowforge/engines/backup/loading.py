@@ -8,6 +8,7 @@ import psycopg
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from flowforge.engines.backup import parallel, reading
+from flowforge.engines.backup.destination import Destination
 from flowforge.engines.backup.psql import LoadFailed as LoadFailed
 from flowforge.engines.backup.store import Store
 from flowforge.engines.postgres.installations import Installation
@@ -93,12 +94,11 @@ def load(
         Unavailable: The server went away.
     """
     reading.check_unheld(store, manifest)
-    target = parallel.Target(manifest, installation, address, database)
+    target = Destination(manifest, installation, address, database)
     if not manifest.data.members:
         target.run(reading.text_of(store, manifest))
         return
-    after = parallel.load(store, target, connections=connections, on_progress=on_progress)
-    parallel.build(target, after, connections)
+    parallel.load(store, target, connections=connections, on_progress=on_progress)
 
 
 def role_exists(session: psycopg.Connection[Any], role: str) -> bool:

@@ -11,9 +11,9 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from flowforge.engines.backup import pgdump, psql
 from flowforge.engines.backup import survey as surveying
+from flowforge.engines.backup.destination import Destination
 from flowforge.engines.backup.dumptext import DumpScanner
 from flowforge.engines.backup.identifiers import canonical, identifier_parts
-from flowforge.engines.backup.parallel import Target
 from flowforge.engines.postgres import connection
 from flowforge.errors import Damaged, Refused
 from flowforge.rules import table_restores
@@ -29,7 +29,7 @@ SELECT n.nspname, c.relname, c.relkind = 'p'
 _SWITCHES = ("--no-owner", "--no-privileges", "--no-tablespaces", "--strict-names")
 
 
-def gather(target: Target, tables: Iterable[str], schema: str, mark: str) -> dict[str, str]:
+def gather(target: Destination, tables: Iterable[str], schema: str, mark: str) -> dict[str, str]:
     """Put tables into one schema and cut what ties them to tables that stay behind.
 
     Returns:
@@ -76,7 +76,7 @@ def _detach(
 
 
 def send(
-    side: Target, database: str, schema: str, gathered: Mapping[str, str]
+    side: Destination, database: str, schema: str, gathered: Mapping[str, str]
 ) -> tuple[RestoredTable, ...]:
     """Write a schema of the side database into another one, in one transaction.
 

@@ -1,212 +1,180 @@
 """Load a copy of several members: definitions, rows side by side, then what needs the rows.
 
 One reader goes through the object from its beginning to its end, so a sealed copy or a slow store
-is read once; the members it meets are dealt to sessions that load side by side. Indexes are built
-by the same number of sessions, each on a table of its own.
+is read once; the members it meets are dealt to sessions that load side by side. What comes after
+the rows is fetched before them where that can be, so that indexes are built beside the loading.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import psycopg
 
 from flowforge.engines.backup import feeding, psql, reading, statements
+from flowforge.engines.backup.building import Builders
+from flowforge.engines.backup.destination import Destination
 from flowforge.engines.backup.feeding import Lane
 from flowforge.engines.backup.statements import Statement
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store
-from flowforge.engines.backup.survey import python_codec
-from flowforge.engines.postgres import connection
-from flowforge.engines.postgres.installations import Installation
-from flowforge.errors import Unavailable
-from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Manifest, Member
 
-INDEX_MEMORY = "256MB"
+_READ_BYTES = 1024 * 1024
 
 Wanted = Callable[[Member], bool]
+Choose = Callable[[list[Statement]], list[Statement]]
 OnProgress = Callable[[int, int, str | None], None]
 """Told the stored bytes done, those in all, and the table just loaded."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """The empty database a copy is loaded into."""
-
-    manifest: Manifest
-    installation: Installation
-    address: PostgresAddress
-    database: str
-
-    def run(self, texts: Iterator[bytes]) -> None:
-        """Run a text with `psql`."""
-        psql.run(texts, self.manifest, self.installation, self.address, self.database)
-
-    def enter(self) -> psycopg.Connection[Any]:
-        """Open a session set up as the head of a dump does."""
-        session = connection.connect(self.address, self.database)
-        settings = {**psql.bulk_settings(self.manifest), "maintenance_work_mem": INDEX_MEMORY}
-        settings["client_encoding"] = self.manifest.database.encoding
-        feeding.prepare(session, settings)
-        return session
-
-    def is_most(self, table: str | None) -> bool:
-        """Whether one table is more than half of all: its indexes are worth several processes."""
-        sizes = {facts.name: facts.raw_bytes for facts in self.manifest.tables}
-        return sizes.get(table or "", 0) > sum(sizes.values()) / 2
-
-    def codec(self) -> str:
-        """Python's name of the copy's encoding."""
-        with connection.connect(self.address, self.database) as session:
-            return python_codec(session, self.manifest.database.encoding)
-
-
 def load(
     store: Store,
-    target: Target,
+    target: Destination,
     *,
     connections: int,
     on_progress: OnProgress = lambda *_: None,
     wanted: Wanted = lambda _: True,
-) -> list[Statement]:
-    """Load definitions and rows; return the statements that come after the rows.
+    choose: Choose = list,
+) -> None:
+    """Load a copy of several members.
 
     Args:
         store: Where the copy is.
         target: Where it goes.
-        connections: How many sessions load rows.
+        connections: How many sessions load rows or build indexes.
         on_progress: Told after every member.
         wanted: Which of its members are loaded; asked as they come.
+        choose: Which of the statements that come after the rows are run; asked when the definitions
+            are there.
 
     Raises:
         LoadFailed: The server refused something in it.
         Damaged: The copy is not the one the manifest was written for.
         Unavailable: The server or the store went away.
     """
-    manifest, codec = target.manifest, target.codec()
-    lanes: list[Lane] = []
-    guard, done, after = threading.Lock(), 0, b""
-
-    def loaded(member: Member) -> None:
-        nonlocal done
-        with guard:
-            done += member.size_bytes
-            on_progress(done, manifest.data.size_bytes, member.table)
-
+    manifest = target.manifest
+    work = _Work(store, target, connections, on_progress, wanted, choose)
     try:
         for member, packed in reading.packed_members(store, manifest):
-            if not wanted(member):
-                _skip(packed)
-            elif member.kind == "rows":
-                if not lanes:
-                    lanes += [
-                        Lane(f"load-{n}", target.enter, codec, loaded) for n in range(connections)
-                    ]
-                    dealer = feeding.Dealer(lanes, manifest.parts)
-                dealer.deal(member, packed)
+            if member.kind == "rows" and wanted(member):
+                work.load_rows(member, packed)
+            elif member.kind == "after-data" and not work.is_building:
+                work.begin_to_build(_text(manifest, member, packed))
+            elif member.kind == "after-data" or not wanted(member):
+                _skip(packed)  # it runs already, or is not wanted
             else:
-                _finish(lanes)
-                after += _run(target, member, packed)
-                loaded(member)
-        _finish(lanes)
+                work.run(member, packed)
+        work.finish()
     except BaseException as error:
-        for lane in lanes:
-            lane.stop()
+        work.stop()
         raise _explained(error, manifest) from error
-    return statements.split(after, codec)
 
 
-def _run(target: Target, member: Member, packed: Iterator[bytes]) -> bytes:
-    """Run a part that is SQL, or return it when its turn comes later."""
-    manifest = target.manifest
-    text = reading.member_text(manifest, member, reading.checked(manifest, member, packed))
-    if member.kind == "after-data":
-        return b"".join(text)
-    target.run(text)
-    reached("pre" if member.kind == "before-data" else "members")
-    return b""
+class _Work:
+    """The sessions at work on a copy."""
+
+    def __init__(
+        self,
+        store: Store,
+        target: Destination,
+        connections: int,
+        on_progress: OnProgress,
+        wanted: Wanted,
+        choose: Choose,
+    ) -> None:
+        self._store, self._target, self._connections = store, target, connections
+        self._on_progress, self._wanted, self._choose = on_progress, wanted, choose
+        self._codec = target.codec()
+        self._places = threading.BoundedSemaphore(connections)
+        self._guard, self._done = threading.Lock(), 0
+        self._lanes: list[Lane] = []
+        self._dealer: feeding.Dealer | None = None
+        self._builders: Builders | None = None
+
+    @property
+    def is_building(self) -> bool:
+        """Whether the statements that come after the rows are known."""
+        return self._builders is not None
+
+    def load_rows(self, member: Member, packed: Iterator[bytes]) -> None:
+        """Give rows to a session; returns when their bytes were taken."""
+        if self._dealer is None:
+            self._begin_to_load()
+        assert self._dealer is not None
+        self._dealer.deal(member, packed)
+
+    def run(self, member: Member, packed: Iterator[bytes]) -> None:
+        """Run a part that is SQL, when the rows before it are there."""
+        self._finish_lanes()
+        self._target.run(_text(self._target.manifest, member, packed))
+        reached("pre" if member.kind == "before-data" else "members")
+        self._note(member)
+
+    def begin_to_build(self, text: Iterable[bytes]) -> None:
+        """Take the statements that come after the rows, and begin with those that may run now."""
+        found = self._choose(statements.split(b"".join(text), self._codec))
+        missing = [] if self._dealer and not self._lanes else self._row_members()
+        self._builders = Builders(self._target, found, missing, self._places, self._connections)
+
+    def finish(self) -> None:
+        """Wait for everything; raises what went wrong."""
+        self._finish_lanes()
+        if self._builders is not None:
+            self._builders.finish()
+
+    def stop(self) -> None:
+        """End every session."""
+        for lane in self._lanes:
+            lane.stop()
+        if self._builders is not None:
+            self._builders.stop()
+
+    def _begin_to_load(self) -> None:
+        manifest = self._target.manifest
+        after = next((part for part in manifest.parts if part.kind == "after-data"), None)
+        if after is not None and manifest.seal is None:  # a sealed one can only be read in order
+            with self._store.read(manifest.data.key, after.offset, after.size_bytes) as stored:
+                packed = iter(lambda: stored.read(_READ_BYTES) or b"", b"")
+                self.begin_to_build(_text(manifest, after, packed))
+        self._lanes = [
+            Lane(f"load-{n}", self._target.enter, self._codec, self._places, self._note)
+            for n in range(self._connections)
+        ]
+        self._dealer = feeding.Dealer(self._lanes, manifest.parts)
+
+    def _row_members(self) -> list[Member]:
+        parts = self._target.manifest.parts
+        return [part for part in parts if part.kind == "rows" and self._wanted(part)]
+
+    def _note(self, member: Member) -> None:
+        """Tell how far it is, and that the rows of a member are there."""
+        with self._guard:
+            self._done += member.size_bytes
+            self._on_progress(self._done, self._target.manifest.data.size_bytes, member.table)
+        if self._builders is not None and member.kind == "rows":
+            self._builders.loaded(member)
+
+    def _finish_lanes(self) -> None:
+        while self._lanes:
+            self._lanes[0].finish()
+            self._lanes.pop(0)
 
 
-def build(target: Target, found: list[Statement], connections: int) -> None:
-    """Run the statements that come after the rows: indexes side by side, then all else in order.
-
-    A statement that fails beside others stays where it stood and is run again in its turn, so the
-    order that `pg_dump` chose can never be what is wrong.
+def build(target: Destination, found: list[Statement], connections: int) -> None:
+    """Run the statements that come after the rows when all rows are there.
 
     Raises:
         LoadFailed: The server refused one of them.
         Unavailable: The server went away.
     """
-    jobs = _index_jobs(found, target.manifest)
-    left: set[int] = {n for n, statement in enumerate(found) if statement.builds_on is None}
-    builders = [
-        threading.Thread(target=_build, args=(target, jobs, found, left), daemon=True)
-        for _ in range(min(connections, jobs.qsize()))
-    ]
-    for builder in builders:
-        builder.start()
-    for builder in builders:
-        builder.join()
-    while not jobs.empty():  # every builder lost its session; the rest is done in order
-        left.update(jobs.get())
-    target.run(statement.text + b"\n" for n, statement in enumerate(found) if n in left)
-    reached("post")
+    Builders(target, found, (), threading.BoundedSemaphore(connections), connections).finish()
 
 
-def _index_jobs(found: list[Statement], manifest: Manifest) -> queue.SimpleQueue[list[int]]:
-    """The index statements of each table, those of the largest table first."""
-    rows = {table.name: table.raw_bytes for table in manifest.tables}
-    by_table: dict[str, list[int]] = defaultdict(list)
-    for n, statement in enumerate(found):
-        if statement.builds_on is not None:
-            by_table[statement.builds_on].append(n)
-    jobs: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
-    for table in sorted(by_table, key=lambda table: rows.get(table, 0), reverse=True):
-        jobs.put(by_table[table])
-    return jobs
-
-
-def _build(
-    target: Target, jobs: queue.SimpleQueue[list[int]], found: list[Statement], left: set[int]
-) -> None:
-    numbers: list[int] = []
-    try:
-        with target.enter() as session:
-            while True:
-                try:
-                    numbers = jobs.get_nowait()
-                except queue.Empty:
-                    return
-                workers = "2" if target.is_most(found[numbers[0]].builds_on) else "0"
-                feeding.prepare(session, {"max_parallel_maintenance_workers": workers})
-                while numbers:
-                    _try(session, found[numbers[0]], numbers[0], left)
-                    numbers.pop(0)
-    except (psycopg.OperationalError, Unavailable):
-        left.update(numbers)  # the session is gone; `psql` says why, in its turn
-
-
-def _try(
-    session: psycopg.Connection[Any], statement: Statement, number: int, left: set[int]
-) -> None:
-    try:
-        session.execute(statement.text)
-    except psycopg.OperationalError:
-        raise
-    except psycopg.Error:
-        left.add(number)
-
-
-def _finish(lanes: list[Lane]) -> None:
-    while lanes:
-        lanes[0].finish()
-        lanes.pop(0)
+def _text(manifest: Manifest, member: Member, packed: Iterator[bytes]) -> Iterator[bytes]:
+    """The text of a part that is SQL."""
+    return reading.member_text(manifest, member, reading.checked(manifest, member, packed))
 
 
 def _skip(packed: Iterator[bytes]) -> None:

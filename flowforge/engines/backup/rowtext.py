@@ -1,16 +1,17 @@
 """Rows of COPY text as they stream by: cut at line ends, counted, and hashed.
 
-The digest of a table is the sum of XXH3-128 over its rows, whatever their order, so digests of
-pieces are simply added. A row too large to hold is hashed in parts.
+The digest of a table is the sum of XXH3-64 over its rows, whatever their order, so digests of
+pieces are simply added. It is there for accidents; against somebody who forges rows there are the
+SHA-256 of the object and the store's own lock. A row too large to hold is hashed in parts.
 """
 
 from __future__ import annotations
 
-from xxhash import xxh3_128, xxh3_128_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 from flowforge.rules.backups import TableFacts
 
-MODULUS = 1 << 128
+MODULUS = 1 << 64
 LARGE_ROW_BYTES = 8 * 1024 * 1024
 END_MARK = b"\\. "
 """How the line begins that says that a piece is whole; no row can, a backslash is doubled."""
@@ -23,7 +24,7 @@ class RowSum:
         self.rows = 0
         self.raw_bytes = 0
         self.digest = 0
-        self._large: xxh3_128 | None = None
+        self._large: xxh3_64 | None = None
 
     @property
     def inside_row(self) -> bool:
@@ -35,12 +36,12 @@ class RowSum:
         rows = lines[:-1].split(b"\n")
         self.rows += len(rows)
         self.raw_bytes += len(lines)
-        self.digest = (self.digest + sum(map(xxh3_128_intdigest, rows))) % MODULUS
+        self.digest = (self.digest + sum(map(xxh3_64_intdigest, rows))) % MODULUS
         return rows
 
     def take_part(self, part: bytes, *, ends: bool = False) -> None:
         """Take a part of a row too large to hold, the last one without its line break."""
-        self._large = self._large or xxh3_128()
+        self._large = self._large or xxh3_64()
         self._large.update(part)
         self.raw_bytes += len(part) + ends
         if ends:
@@ -55,7 +56,7 @@ class RowSum:
             columns=columns,
             rows=self.rows,
             raw_bytes=self.raw_bytes,
-            digest=f"{self.digest:032x}",
+            digest=f"{self.digest:016x}",
         )
 
     def add(self, other: RowSum) -> None:

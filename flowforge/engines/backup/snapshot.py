@@ -28,6 +28,11 @@ from flowforge.rules.addresses import PostgresAddress
 _LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
 _TRIES = 5
 _WATCH_SECONDS = 2.0
+_COUNT_SHARE = 0.1
+"""As much of the time may the source count: it serves others, and the dump, first."""
+
+_COUNT_FREE_SECONDS = 0.25  # enough for all of a small database
+_COUNT_BYTES_PER_SECOND = 1e9
 
 
 @dataclass
@@ -135,14 +140,14 @@ def _take(session: psycopg.Connection[Any], seen: survey.Survey) -> Snapshot:
 def counting(snapshot: Snapshot, budget_seconds: float) -> Iterator[None]:
     """Let the source count its own rows in the snapshot while the block runs.
 
-    Small tables come first. When the budget is spent the rest stays uncounted; the block's end
-    waits for no more than that. Afterwards the session is watched until the block ends.
+    Small tables come first, and about a tenth of the time is spent on it. What the budget or the
+    block's end leaves stays uncounted. Meanwhile and afterwards the session is watched.
     """
-    deadline, over = time.monotonic() + budget_seconds, threading.Event()
+    over = threading.Event()
 
     def work() -> None:
         try:
-            _count(snapshot, deadline)
+            _count(snapshot, budget_seconds, over)
             while not over.wait(_WATCH_SECONDS):
                 snapshot.session.execute("SELECT 1")
         except psycopg.OperationalError:
@@ -162,23 +167,37 @@ def counting(snapshot: Snapshot, budget_seconds: float) -> Iterator[None]:
         raise
 
 
-def _count(snapshot: Snapshot, deadline: float) -> None:
-    session = snapshot.session
+def _count(snapshot: Snapshot, budget_seconds: float, over: threading.Event) -> None:
+    session, began, spent = snapshot.session, time.monotonic(), 0.0
+    session.execute("SET LOCAL max_parallel_workers_per_gather = 0")
     for relation in reversed(snapshot.relations):
-        left = deadline - time.monotonic()
-        if left <= 0:
+        expected = relation.size_bytes / _COUNT_BYTES_PER_SECOND
+        wanted = spent + expected
+        while wanted > max(_COUNT_FREE_SECONDS, _COUNT_SHARE * (time.monotonic() - began)):
+            if over.wait(min(_WATCH_SECONDS, wanted / _COUNT_SHARE)):
+                return
+            session.execute("SELECT 1")
+        started, left = time.monotonic(), budget_seconds - spent
+        if left <= 0 or not _count_one(snapshot, relation, left):
             return
-        session.execute("SAVEPOINT count")
-        session.execute(f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")
-        query = f"SELECT count(*) FROM ONLY {relation.quoted}{_condition(relation)}"
-        try:
-            row = session.execute(query.encode()).fetchone()
-        except psycopg.errors.QueryCanceled:
-            session.execute("ROLLBACK TO SAVEPOINT count")
-            return
+        spent += time.monotonic() - started
+
+
+def _count_one(snapshot: Snapshot, relation: Relation, seconds: float) -> bool:
+    """Count a table, or tell that the time was too short."""
+    session = snapshot.session
+    session.execute("SAVEPOINT count")
+    session.execute(f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}")
+    query = f"SELECT count(*) FROM ONLY {relation.quoted}{_condition(relation)}"
+    try:
+        row = session.execute(query.encode()).fetchone()
+    except psycopg.errors.QueryCanceled:
         session.execute("ROLLBACK TO SAVEPOINT count")
-        assert row is not None
-        snapshot.counts[relation.name] = row[0]
+        return False
+    session.execute("ROLLBACK TO SAVEPOINT count")
+    assert row is not None
+    snapshot.counts[relation.name] = row[0]
+    return True
 
 
 def _ended() -> Unavailable:

@@ -25,7 +25,8 @@ from flowforge.engines.backup import (
     tablenames,
     targets,
 )
-from flowforge.engines.backup.parallel import OnProgress, Target
+from flowforge.engines.backup.destination import Destination
+from flowforge.engines.backup.parallel import OnProgress
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store
 from flowforge.engines.postgres import connection, installations
@@ -188,7 +189,7 @@ def _bring(
     on_progress: OnProgress,
 ) -> tuple[RestoredTable, ...]:
     tools = installations.for_server(made.target.major)
-    side = Target(manifest, tools, address, made.side_database)
+    side = Destination(manifest, tools, address, made.side_database)
     connections = loading.CONNECTIONS
     found = excerpt.load(store, side, made.tables, connections=connections, on_progress=on_progress)
     mark = table_restores.mark(made.restore_id)
