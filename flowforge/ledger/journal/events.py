@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from flowforge.errors import Refused
 from flowforge.ledger.journal.connection import fetch, run, translated
 from flowforge.ledger.journal.fragments import TELL
-from flowforge.ledger.journal.leases import Fenced, Lease
+from flowforge.ledger.journal.jobs import unknown
+from flowforge.ledger.journal.leases import Lease, lost
 from flowforge.ledger.journal.news import News
 from flowforge.ledger.journal.text import storable, storable_json
 from flowforge.rules.jobs import states
@@ -80,11 +80,7 @@ async def append(
         if rows:
             await fetch(connection, _TELL, {"job": bound["job"]})
             return int(rows[0]["last"])
-    kind = Fenced if lease else Refused
-    raise kind(
-        f"{bound['job']} is gone, or another attempt has it.",
-        hint="Nothing to do for an attempt; others look at `flowforge job list`.",
-    )
+    raise lost(lease) if lease else unknown(str(job))
 
 
 async def read(engine: AsyncEngine, job: str, *, after: int = 0, limit: int = 500) -> list[Event]:
@@ -113,9 +109,7 @@ async def follow(
             watch.seen()
             found = await run(engine, _STATE, {"job": job})
             if not found:
-                raise Refused(
-                    f"There is no job {job}.", hint="List them with `flowforge job list`."
-                )
+                raise unknown(job)
             batch = await read(engine, job, after=after)
             for event in batch:
                 yield event

@@ -132,7 +132,7 @@ async def get(engine: AsyncEngine, job: str) -> Job:
     """
     rows = await run(engine, _GET, {"job": storable(job)})
     if not rows:
-        raise _unknown(job)
+        raise unknown(job)
     row = rows[0]
     if row["schema_version"] > SCHEMA_VERSION:
         raise Refused(
@@ -231,5 +231,6 @@ def _summary(row: Row) -> dict[str, Any]:
     return fields | {"money": money, "usage": usage}
 
 
-def _unknown(job: str) -> Refused:
+def unknown(job: str) -> Refused:
+    """The error of an id that no job has."""
     return Refused(f"There is no job {job}.", hint="List them with `flowforge job list`.")

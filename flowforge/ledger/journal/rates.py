@@ -63,9 +63,6 @@ INSERT INTO flowforge.buckets (key, per_minute, burst) VALUES (:key, :limit, :bu
 ON CONFLICT (key) DO NOTHING
 """)
 
-BURST_SECONDS = 1.0
-"""A full bucket holds what flows in during so long: a crowd starts almost evenly."""
-
 LONGEST_WAIT_SECONDS = 60.0
 
 
@@ -121,18 +118,20 @@ async def correct(
     engine: AsyncEngine, credential: str, models: str, told: Mapping[Dimension, Told]
 ) -> None:
     """Follow what a good response said about the limits; mostly that is only looked at."""
+    told = {dimension: said for dimension, said in told.items() if said.limit > 0}
     by_key = {_key(credential, models, dimension): said for dimension, said in told.items()}
     rows = await run(engine, _LOOK, {"keys": list(by_key)})
-    unknown = by_key.keys() - {row["key"] for row in rows}
-    for key in sorted(unknown):
-        limit = by_key[key].limit
-        burst = max(1.0, limit / 60 * BURST_SECONDS)
-        await run(engine, _OPEN, {"key": key, "limit": limit, "burst": burst})
+    known = {row["key"] for row in rows}
+    missing = [name for name in told if _key(credential, models, name) not in known]
+    for dimension in missing:
+        bucket = rates.new(dimension, told[dimension].limit)
+        key = _key(credential, models, dimension)
+        await run(engine, _OPEN, {"key": key, "limit": bucket.limit, "burst": bucket.burst})
 
     def follow(key: str, bucket: Bucket, now: float) -> Bucket:
         return rates.correct(bucket, by_key[key], now)
 
-    if unknown or any(_changes(follow, row) for row in rows):
+    if missing or any(_changes(follow, row) for row in rows):
         await _change(engine, list(by_key), follow)
 
 

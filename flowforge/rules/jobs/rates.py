@@ -25,6 +25,13 @@ LOWEST_FACTOR = 0.05
 EPISODE_SECONDS = 15.0
 """Refusals so close together are one; growth waits as long after a change."""
 
+BURST_SECONDS: dict[Dimension, float] = {
+    "requests": 1.0,  # a crowd starts almost evenly
+    "input_tokens": 60.0,  # one call may need a good part of a minute's tokens
+    "output_tokens": 60.0,
+}
+"""A full bucket holds what flows in during so long."""
+
 _MINUTE = 60.0
 
 
@@ -57,6 +64,12 @@ class Told(Value):
 
     limit: float
     remaining: float
+
+
+def new(dimension: Dimension, limit: float) -> Bucket:
+    """A full bucket for a limit per minute."""
+    burst = max(1.0, limit / _MINUTE * BURST_SECONDS[dimension])
+    return Bucket(arrival=0.0, limit=limit, burst=burst)
 
 
 def take(bucket: Bucket, amount: float, now: float) -> tuple[Bucket, float]:

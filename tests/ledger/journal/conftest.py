@@ -30,8 +30,7 @@ def journal_url(postgres: PostgresAddress) -> str:
 def url(journal_url: str) -> Iterator[str]:
     """The journal without anything in it but the prices."""
     engine = ledger.connect(journal_url)
-    names = [
-        f"flowforge.{table.name}"
+    with engine.begin() as connection:
         for table in (
             job_tables.jobs,
             job_tables.blobs,
@@ -39,9 +38,7 @@ def url(journal_url: str) -> Iterator[str]:
             job_tables.spending,
             job_tables.buckets,
             job_tables.breakers,
-        )
-    ]
-    with engine.begin() as connection:
-        connection.execute(sa.text(f"TRUNCATE {', '.join(names)} CASCADE"))
+        ):
+            connection.execute(sa.delete(table))
     engine.dispose()
     yield journal_url

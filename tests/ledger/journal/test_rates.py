@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import asyncio
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from flowforge.ledger.journal import breakers, rates
+from flowforge.ledger.journal.connection import run
+from flowforge.rules.jobs import rates as rule
+from flowforge.rules.jobs.rates import Bucket, Told
+from tests.ledger.journal.steps import on
+
+CLOCK = sa.text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision) AS now")
+
+
+async def learn(engine: AsyncEngine, per_minute: float, remaining: float | None = None) -> None:
+    told = Told(limit=per_minute, remaining=per_minute if remaining is None else remaining)
+    await rates.correct(engine, "main", "opus", {"requests": told})
+
+
+async def take(engine: AsyncEngine, amount: float = 1, longest: float = 60) -> rates.Turn:
+    return await rates.take(engine, "main", "opus", {"requests": amount}, longest=longest)
+
+
+async def bucket(engine: AsyncEngine) -> Bucket:
+    return (await rates.read(engine, "main", "opus"))["requests"]
+
+
+async def clock(engine: AsyncEngine) -> float:
+    return float((await run(engine, CLOCK))[0]["now"])
+
+
+def test_thirty_takers_never_go_faster_than_the_limit(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        await learn(engine, 1200)
+        starts: list[float] = []
+
+        async def work() -> None:
+            for _ in range(10):
+                before = await clock(engine)
+                turn = await take(engine)
+                assert turn.taken
+                starts.append(before + turn.wait_seconds)
+
+        await asyncio.gather(*[work() for _ in range(30)])
+        starts.sort()
+        held = await bucket(engine)
+        for first, start in enumerate(starts):
+            within = [other for other in starts[first:] if other < start + 5]
+            # Each start is told a little early: by the time between asking the clock and taking.
+            assert len(within) <= held.burst + held.rate * (5 + 1)
+        assert starts[-1] - starts[0] > (300 - held.burst) / held.rate - 1
+
+    on(url, story, connections=8)
+
+
+def test_the_statement_does_what_the_rule_says(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        await learn(engine, 600)
+        for amount in (1, 30, 0.5, 200):
+            before, early = await bucket(engine), await clock(engine)
+            turn = await take(engine, amount, longest=3600)
+            late, after = await clock(engine), await bucket(engine)
+            said = [rule.take(before, amount, now) for now in (late, early)]
+            assert said[0][1] <= turn.wait_seconds <= said[1][1]
+            assert said[1][0].arrival <= after.arrival <= said[0][0].arrival
+
+    on(url, story)
+
+
+def test_who_would_wait_too_long_takes_no_place(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        await learn(engine, 60)
+        await take(engine, 100, longest=3600)
+        before = await bucket(engine)
+        turn = await take(engine, longest=10)
+        assert not turn.taken and turn.wait_seconds > 90
+        assert await bucket(engine) == before
+        await rates.give_back(engine, "main", "opus", "requests", 100)
+        assert (await take(engine, longest=10)).taken
+
+    on(url, story)
+
+
+def test_nothing_limits_before_the_provider_said_something(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        assert await take(engine, 10_000) == rates.Turn(wait_seconds=0, taken=True)
+
+    on(url, story)
+
+
+def test_the_slowest_of_the_dimensions_counts(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        told: dict[rule.Dimension, Told] = {
+            "requests": Told(limit=6000, remaining=6000),
+            "output_tokens": Told(limit=600, remaining=600),
+        }
+        await rates.correct(engine, "main", "opus", told)
+        turn = await rates.take(engine, "main", "opus", {"requests": 1, "output_tokens": 600})
+        assert turn.wait_seconds == 0
+        turn = await rates.take(engine, "main", "opus", {"requests": 1, "output_tokens": 95})
+        assert 9 < turn.wait_seconds <= 95 / 9.5
+
+    on(url, story)
+
+
+def test_after_a_refusal_all_wait_and_then_go_on_more_slowly(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        await learn(engine, 600)
+        before = await bucket(engine)
+        await asyncio.gather(*[rates.refuse(engine, "main", "opus", 5) for _ in range(8)])
+        after = await bucket(engine)
+        assert after.factor == rule.CUT * before.factor
+        assert 4.5 < (await take(engine)).wait_seconds < 6
+        await rates.put_off_growth(engine, "main", "opus")
+        assert (await bucket(engine)).changed_at > after.changed_at
+
+    on(url, story)
+
+
+def test_what_somebody_else_used_is_followed_and_a_new_limit_taken_over(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        await learn(engine, 600)
+        await learn(engine, 600, remaining=0)
+        assert (await take(engine)).wait_seconds > 0.05
+        await learn(engine, 1200)
+        held = await bucket(engine)
+        assert (held.limit, held.burst) == (1200, 20)
+
+    on(url, story)
+
+
+def test_an_open_breaker_lets_nobody_take(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        await learn(engine, 600)
+        before = await bucket(engine)
+        await breakers.open_breaker(engine, "main", "401")
+        turn = await take(engine)
+        assert (turn.taken, turn.breaker) == (False, "401")
+        assert await bucket(engine) == before
+
+    on(url, story)
