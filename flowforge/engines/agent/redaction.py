@@ -69,6 +69,11 @@ class Redactor:
         stream = self.stream()
         return stream.feed(content) + stream.end()
 
+    def data_after_a_cut(self, content: bytes) -> bytes:
+        """Mask the end of something, whose first bytes may be the rest of a secret."""
+        longest = max((len(needle) for needle, _ in self._needles), default=0)
+        return self.data(content[longest:])
+
     def text(self, text: str) -> str:
         """Mask a text that is whole."""
         if not self._needles:
