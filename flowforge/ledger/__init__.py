@@ -1,7 +1,8 @@
-"""FlowForge's own tables: a catalogue of copies and proofs, and a record of operations.
+"""FlowForge's own tables: a catalogue of copies and proofs, a record of operations, and the journal
+of agent jobs.
 
 The store decides which copies exist; the catalogue only makes them quick to ask about and is made
-again by `flowforge ledger rebuild`. Operations have no other home than this.
+again by `flowforge ledger rebuild`. Operations and jobs have no other home than this.
 """
 
 from flowforge.ledger.connection import connect

@@ -9,7 +9,6 @@ from flowforge.errors import Refused
 from flowforge.ledger.journal.connection import run
 from flowforge.ledger.journal.fragments import GUARD, TELL
 from flowforge.ledger.journal.leases import Lease, guarded
-from flowforge.ledger.journal.text import storable
 from flowforge.rules.jobs.records import Approval
 
 _ASK = sa.text(f"""
@@ -29,11 +28,17 @@ _LIST = sa.text(f"{_READ} ORDER BY turn, asked_at")
 
 _ONE = sa.text(f"{_READ} AND turn = :turn AND tool_use_id = :tool_use_id")
 
+# A job that waits for the answer is due at once.
 _ANSWER = sa.text(f"""
-UPDATE flowforge.approvals SET state = :state, answered_by = :by, answered_at = now()
- WHERE job = :job AND turn = :turn AND tool_use_id = :tool_use_id AND state = 'asked'
-   AND until > now()
-RETURNING {TELL.format(job="job")}
+WITH answered AS (
+  UPDATE flowforge.approvals SET state = :state, answered_by = :by, answered_at = now()
+   WHERE job = :job AND turn = :turn AND tool_use_id = :tool_use_id AND state = 'asked'
+     AND until > now()
+  RETURNING job
+), woken AS (
+  UPDATE flowforge.jobs j SET not_before = now() FROM answered a
+   WHERE j.id = a.job AND j.state = 'waiting'
+) SELECT {TELL.format(job="job")} FROM answered
 """)
 
 
@@ -59,8 +64,8 @@ async def ask(
     Raises:
         Fenced: The job is no longer this attempt's.
     """
-    which = {"turn": turn, "tool_use_id": storable(tool_use_id)}
-    asked = which | {"command": storable(command), "seconds": seconds}
+    which = {"turn": turn, "tool_use_id": tool_use_id}
+    asked = which | {"command": command, "seconds": seconds}
     await guarded(engine, lease, _ASK, asked)
     return Approval(**(await run(engine, _ONE, which | {"job": lease.job}))[0])
 
@@ -73,12 +78,12 @@ async def answer(
     Raises:
         Refused: Nobody asked, the time is over, or somebody answered before.
     """
-    which = {"job": job, "turn": turn, "tool_use_id": storable(tool_use_id)}
+    which = {"job": job, "turn": turn, "tool_use_id": tool_use_id}
     state = "granted" if granted else "denied"
-    if await run(engine, _ANSWER, which | {"state": state, "by": storable(by)}):
+    if await run(engine, _ANSWER, which | {"state": state, "by": by}):
         return
     found = [Approval(**row) for row in await run(engine, _ONE, which)]
-    if found and (found[0].state, found[0].answered_by) == (state, storable(by)):
+    if found and (found[0].state, found[0].answered_by) == (state, by):
         return
     said = f"was {found[0].state} by {found[0].answered_by or 'time'}" if found else "was not asked"
     raise Refused(f"{tool_use_id} of {job} {said}.", hint="Look at `flowforge job get` again.")

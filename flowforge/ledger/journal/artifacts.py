@@ -11,7 +11,6 @@ from flowforge.errors import Damaged, Refused
 from flowforge.ledger.journal.connection import fetch, run, transaction
 from flowforge.ledger.journal.fragments import GUARD
 from flowforge.ledger.journal.leases import Lease, lost
-from flowforge.ledger.journal.text import storable
 from flowforge.rules.jobs.records import Artifact
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -33,6 +32,7 @@ _PUT = sa.text("""
 INSERT INTO flowforge.artifacts (job, name, kind, sha256) VALUES (:job, :name, :kind, :sha256)
 ON CONFLICT (job, name) DO UPDATE
   SET kind = excluded.kind, sha256 = excluded.sha256, created_at = now()
+RETURNING name, kind, sha256, created_at
 """)
 
 _LIST = sa.text("""
@@ -49,6 +49,11 @@ SELECT c.content FROM flowforge.artifacts a JOIN flowforge.blob_chunks c USING (
 _KNOWN = sa.text("SELECT sha256 FROM flowforge.artifacts WHERE job = :job AND name = :name")
 
 _CONTENTS = sa.text("SELECT DISTINCT sha256 FROM flowforge.artifacts WHERE job = :job")
+
+_UNUSED = sa.text("""
+SELECT sha256 FROM flowforge.blobs b
+ WHERE NOT EXISTS (SELECT FROM flowforge.artifacts a WHERE a.sha256 = b.sha256)
+""")
 
 _HOLD = sa.text("""
 SELECT sha256 FROM flowforge.blobs WHERE sha256 = ANY(CAST(:contents AS text[]))
@@ -81,16 +86,17 @@ async def put(engine: AsyncEngine, lease: Lease, name: str, kind: str, content: 
             hint="Let the job write less, or take the file from its workspace.",
         )
     digest = hashlib.sha256(content).hexdigest()
-    named = {"job": lease.job, "name": storable(name)}
+    named = {"job": lease.job, "name": name}
     async with transaction(engine) as connection:
-        held = await fetch(connection, _GUARD, {"job": lease.job, "fence": lease.fence})
-        if not held:
+        await _keep(connection, digest, content)
+        # The job is held last: its lease is renewed meanwhile, however large the content is.
+        if not await fetch(connection, _GUARD, {"job": lease.job, "fence": lease.fence}):
             raise lost(lease)
         replaced = [row["sha256"] for row in await fetch(connection, _KNOWN, named)]
-        await _keep(connection, digest, content)
-        await fetch(connection, _PUT, named | {"kind": storable(kind), "sha256": digest})
+        rows = await fetch(connection, _PUT, named | {"kind": kind, "sha256": digest})
+    async with transaction(engine) as connection:
         await drop_unused(connection, [before for before in replaced if before != digest])
-    return next(kept for kept in await list_artifacts(engine, lease.job) if kept.sha256 == digest)
+    return Artifact(**rows[0], size_bytes=len(content))
 
 
 async def get(engine: AsyncEngine, job: str, name: str) -> bytes:
@@ -100,7 +106,7 @@ async def get(engine: AsyncEngine, job: str, name: str) -> bytes:
         Refused: The job has none of this name.
         Damaged: What is kept is not what was put.
     """
-    named = {"job": job, "name": storable(name)}
+    named = {"job": job, "name": name}
     known = await run(engine, _KNOWN, named)
     if not known:
         raise Refused(f"{job} has no artifact {name}.", hint="List them with `flowforge job get`.")
@@ -116,6 +122,14 @@ async def get(engine: AsyncEngine, job: str, name: str) -> bytes:
 async def list_artifacts(engine: AsyncEngine, job: str) -> list[Artifact]:
     """What a job left behind, oldest first."""
     return [Artifact(**row) for row in await run(engine, _LIST, {"job": job})]
+
+
+async def sweep(engine: AsyncEngine) -> int:
+    """Delete contents that were left behind by a kill; how many were looked at."""
+    async with transaction(engine) as connection:
+        unused = [str(row["sha256"]) for row in await fetch(connection, _UNUSED)]
+        await drop_unused(connection, unused)
+    return len(unused)
 
 
 async def contents_of(connection: AsyncConnection, job: str) -> list[str]:

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.ledger.journal.connection import run
-from flowforge.ledger.journal.text import storable
 
 _OPEN = sa.text("""
 INSERT INTO flowforge.breakers (credential, reason, until)
@@ -37,7 +36,7 @@ async def open_breaker(
         reason: What the provider said.
         seconds: It is tried again after so long; `None`: not before somebody closes the breaker.
     """
-    bound = {"credential": credential, "reason": storable(reason), "seconds": seconds}
+    bound = {"credential": credential, "reason": reason, "seconds": seconds}
     await run(engine, _OPEN, bound)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from flowforge.errors import Unavailable
 from flowforge.ledger.connection import CONNECT_TIMEOUT_SECONDS, SESSION, engine_url, explain
+from flowforge.ledger.journal.text import storable
 
 Row = Mapping[str, Any]
 _HELD = 2  # one connection for locks, one for news
@@ -67,8 +68,12 @@ async def run(
 async def fetch(
     connection: AsyncConnection, statement: sa.TextClause, parameters: Row | None = None
 ) -> list[Row]:
-    """Run one statement on a connection and return its rows."""
-    result = await connection.execute(statement, _widen(parameters or {}))
+    """Run one statement on a connection and return its rows.
+
+    What PostgreSQL does not take as text is replaced in every parameter: see `storable`.
+    """
+    sent = {name: _sendable(value) for name, value in (parameters or {}).items()}
+    result = await connection.execute(statement, sent)
     return [row._asdict() for row in result] if result.returns_rows else []
 
 
@@ -99,9 +104,11 @@ async def translated(engine: AsyncEngine) -> AsyncIterator[None]:
         raise explain(error, engine.url) from error
 
 
-def _widen(parameters: Row) -> dict[str, Any]:
+def _sendable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, list):
+        return [_sendable(part) for part in value]
     # The driver would send each number in the least type it fits: every mix of sizes would be
     # another statement to the server, parsed and planned anew.
-    return {
-        name: Int8(value) if type(value) is int else value for name, value in parameters.items()
-    }
+    return Int8(value) if type(value) is int else value

@@ -14,7 +14,7 @@ from flowforge.ledger.journal.fragments import TELL
 from flowforge.ledger.journal.jobs import unknown
 from flowforge.ledger.journal.leases import Lease, lost
 from flowforge.ledger.journal.news import News
-from flowforge.ledger.journal.text import storable, storable_json
+from flowforge.ledger.journal.text import storable_json
 from flowforge.rules.jobs import states
 from flowforge.rules.jobs.records import Event
 
@@ -72,7 +72,7 @@ async def append(
         "job": lease.job if lease else job,
         "fence": lease.fence if lease else None,
         "count": len(happened),
-        "kinds": [storable(kind) for kind, _ in happened],
+        "kinds": [kind for kind, _ in happened],
         "data": [storable_json(data) for _, data in happened],
     }
     async with translated(engine), engine.connect() as connection:

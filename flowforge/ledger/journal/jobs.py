@@ -17,7 +17,7 @@ from flowforge.errors import Refused
 from flowforge.ledger.journal import artifacts
 from flowforge.ledger.journal.connection import Row, fetch, run, transaction
 from flowforge.ledger.journal.fragments import TELL, TOKENS
-from flowforge.ledger.journal.text import storable, storable_json
+from flowforge.ledger.journal.text import storable_json
 from flowforge.rules.jobs import states
 from flowforge.rules.jobs.prices import Usage
 from flowforge.rules.jobs.records import Job, JobSummary, Money
@@ -48,6 +48,8 @@ _GET = sa.text(f"""
 SELECT {_SUMMARY}, spec, result, schema_version FROM flowforge.jobs WHERE id = :job
 """)
 
+_LOOK = sa.text(f"SELECT {_SUMMARY} FROM flowforge.jobs WHERE id = :job")
+
 _LIST = sa.text(f"""
 SELECT {_SUMMARY} FROM flowforge.jobs
  WHERE (CAST(:tenant AS text) IS NULL OR tenant = :tenant)
@@ -57,21 +59,22 @@ SELECT {_SUMMARY} FROM flowforge.jobs
  ORDER BY id DESC LIMIT :limit
 """)
 
-# Without a worker there is nobody who could finish the job: it ends here.
-_CANCEL = sa.text(f"""
+_CANCEL = sa.text("""
 UPDATE flowforge.jobs
    SET cancel_requested_at = coalesce(cancel_requested_at, now()),
-       cancel_requested_by = coalesce(cancel_requested_by, :by),
-       state = CASE WHEN state IN ('queued', 'waiting') THEN 'cancelled' ELSE state END,
-       reason = CASE WHEN state IN ('queued', 'waiting') THEN 'cancelled by ' || :by
-                     ELSE reason END,
-       ended_at = CASE WHEN state IN ('queued', 'waiting') THEN now() ELSE ended_at END,
-       callback = CASE WHEN state IN ('queued', 'waiting') AND callback = 'wanted'
-                       THEN 'due' ELSE callback END,
-       callback_at = now()
+       cancel_requested_by = coalesce(cancel_requested_by, :by)
  WHERE id = :job AND state <> ALL(:ends)
+""")
+
+_GIVE_UP = sa.text(f"""
+UPDATE flowforge.jobs
+   SET state = :state, reason = :reason, not_before = NULL, ended_at = now(),
+       callback = CASE WHEN callback = 'wanted' THEN 'due' ELSE callback END, callback_at = now()
+ WHERE id = :job AND state IN ('queued', 'waiting') AND state = ANY(:before)
 RETURNING {TELL.format(job="id")}
 """)
+
+_TELL = sa.text(f"SELECT {TELL.format(job='CAST(:job AS text)')}")
 
 _DELETE = sa.text("""
 DELETE FROM flowforge.jobs WHERE id = :job AND state = ANY(:ends) RETURNING id
@@ -130,7 +133,7 @@ async def get(engine: AsyncEngine, job: str) -> Job:
     Raises:
         Refused: There is none with this id, or a newer FlowForge wrote it.
     """
-    rows = await run(engine, _GET, {"job": storable(job)})
+    rows = await run(engine, _GET, {"job": job})
     if not rows:
         raise unknown(job)
     row = rows[0]
@@ -142,6 +145,18 @@ async def get(engine: AsyncEngine, job: str) -> Job:
     result = None if row["result"] is None else json.loads(row["result"])
     spec = JobSpec.model_validate(json.loads(row["spec"]))
     return Job(**_summary(row), spec=spec, result=result)
+
+
+async def look(engine: AsyncEngine, job: str) -> JobSummary:
+    """Read how a job stands, without what it was asked and what came of it.
+
+    Raises:
+        Refused: There is none with this id.
+    """
+    rows = await run(engine, _LOOK, {"job": job})
+    if not rows:
+        raise unknown(job)
+    return JobSummary(**_summary(rows[0]))
 
 
 async def list_jobs(
@@ -177,15 +192,31 @@ async def request_cancel(engine: AsyncEngine, job: str, by: str) -> None:
     """Ask that a job ends. One without a worker ends at once; asking twice changes nothing.
 
     Raises:
-        Refused: It has ended already, or there is none.
+        Refused: It has ended otherwise, or there is none.
     """
-    asked = {"job": job, "by": storable(by), "ends": list(states.ENDS)}
-    if not await run(engine, _CANCEL, asked):
-        found = await get(engine, job)
-        if found.state != "cancelled":
-            raise Refused(
-                f"{job} has ended already: {found.state}.", hint="There is nothing to cancel."
-            )
+    await run(engine, _CANCEL, {"job": job, "by": by, "ends": list(states.ENDS)})
+    if await give_up(engine, job, "cancelled", f"cancelled by {by}"):
+        return
+    found = await look(engine, job)
+    if states.is_end(found.state) and found.state != "cancelled":
+        raise Refused(
+            f"{job} has ended already: {found.state}.", hint="There is nothing to cancel."
+        )
+    await run(engine, _TELL, {"job": job})
+
+
+async def give_up(engine: AsyncEngine, job: str, state: states.End, reason: str) -> bool:
+    """End a job that nobody works on; whether it was one.
+
+    Args:
+        engine: The ledger.
+        job: Its id.
+        state: How it ends; one that may follow `queued` or `waiting`.
+        reason: Why.
+    """
+    before = [other for other in states.LIVE if states.may_follow(other, state)]
+    bound = {"job": job, "state": state, "reason": reason, "before": before}
+    return bool(await run(engine, _GIVE_UP, bound))
 
 
 async def delete(engine: AsyncEngine, job: str) -> None:
@@ -200,7 +231,7 @@ async def delete(engine: AsyncEngine, job: str) -> None:
         if gone:
             await artifacts.drop_unused(connection, contents)
     if not gone:
-        found = await get(engine, job)
+        found = await look(engine, job)
         raise Refused(f"{job} is {found.state}.", hint="Cancel it first, then delete it.")
 
 
@@ -208,11 +239,11 @@ def _row_of(spec: JobSpec, key: str | None, forked: tuple[str, int] | None) -> d
     return {
         "id": new_id(),
         "tenant": spec.tenant,
-        "key": None if key is None else storable(key),
+        "key": key,
         "spec": json.dumps(spec.model_dump(mode="json")),  # escaped, so a file may hold a NUL
         "spec_hash": hash_spec(spec),
         "schema_version": SCHEMA_VERSION,
-        "model": storable(spec.model),
+        "model": spec.model,
         "labels": storable_json(spec.labels),
         "priority": spec.priority,
         "limit_usd": Decimal(str(spec.limits.usd)),

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from flowforge.errors import Busy, Damaged
 from flowforge.ledger.journal.connection import Row, run
 from flowforge.ledger.journal.fragments import GUARD, LOST, SPEND, TELL
-from flowforge.ledger.journal.text import storable, storable_json
+from flowforge.ledger.journal.text import storable_json
 from flowforge.rules.jobs import states
 from flowforge.rules.jobs.records import Attempt
 from flowforge.rules.values import Value
@@ -108,7 +108,7 @@ async def advance(
     """
     asked = {
         "state": state,
-        "reason": None if reason is None else storable(reason),
+        "reason": reason,
         "before": _before(state),
     }
     _check_moved(lease, state, await guarded(engine, lease, _ADVANCE, asked))
@@ -133,7 +133,7 @@ async def release(
         lease: The attempt's.
         state: `queued`, `waiting`, or an end.
         reason: What it waits for, or why it ended so.
-        not_before: When it should be taken up again.
+        not_before: When it should be taken up again; at once without it.
         result: Kept with the job, for those who asked for it.
         tree: The last state of its workspace.
 
@@ -143,7 +143,7 @@ async def release(
     """
     asked = {
         "state": state,
-        "reason": None if reason is None else storable(reason),
+        "reason": reason,
         "before": _before(state),
         "not_before": not_before,
         "result": None if result is None else storable_json(result),

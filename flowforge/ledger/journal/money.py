@@ -17,7 +17,6 @@ from flowforge.errors import Damaged
 from flowforge.ledger.journal.connection import run
 from flowforge.ledger.journal.fragments import GUARD, SPEND, TOKENS
 from flowforge.ledger.journal.leases import Lease, guarded
-from flowforge.ledger.journal.text import storable
 from flowforge.rules.jobs import budgets
 from flowforge.rules.jobs.budgets import Reservation
 from flowforge.rules.jobs.prices import Usage
@@ -133,7 +132,7 @@ async def reserve(
     Raises:
         Fenced: The job is no longer this attempt's.
     """
-    asked = {"turn": turn, "call": call, "usd": usd, "model": storable(model)}
+    asked = {"turn": turn, "call": call, "usd": usd, "model": model}
     row = await guarded(engine, lease, _RESERVE, asked)
     while row["days"] < len((EVERYONE, "tenant")):  # the first call of a day opens its accounts
         await run(engine, _NEW_DAY, {"job": lease.job})
@@ -254,4 +253,4 @@ async def set_limit(
     if usd_per_day is None:
         await run(engine, _NO_LIMIT, {"scope": scope})
     else:
-        await run(engine, _LIMIT, {"scope": scope, "usd": usd_per_day, "by": storable(by)})
+        await run(engine, _LIMIT, {"scope": scope, "usd": usd_per_day, "by": by})

@@ -102,10 +102,8 @@ async def _hear_once(engine: AsyncEngine, news: News) -> None:
         assert isinstance(driver, psycopg.AsyncConnection)
         news.tell_all()
         try:
-            async for notice in driver.notifies():
-                news.tell(notice.payload)
-        except psycopg.OperationalError:
-            await connection.invalidate()
+            with contextlib.suppress(psycopg.OperationalError):
+                async for notice in driver.notifies():
+                    news.tell(notice.payload)
         finally:
-            # Given back to the pool it would go on listening.
-            await connection.invalidate()
+            await connection.invalidate()  # given back to the pool it would go on listening

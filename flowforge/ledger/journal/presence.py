@@ -23,7 +23,6 @@ from flowforge.ledger.journal.connection import Row, fetch, translated
 from flowforge.ledger.journal.fragments import GONE, LOCK, LOST, SPEND, TELL
 from flowforge.ledger.journal.leases import Lease, lost
 from flowforge.ledger.journal.orphans import GRACE_SECONDS
-from flowforge.ledger.journal.text import storable
 from flowforge.rules.jobs import states
 from flowforge.rules.values import Value
 
@@ -142,7 +141,7 @@ class Presence:
     async def _claim(
         self, statement: sa.TextClause, worker: str, which: Mapping[str, Any]
     ) -> Lease | None:
-        bound = {"worker": storable(worker), "seconds": self._seconds, "grace": self._grace}
+        bound = {"worker": worker, "seconds": self._seconds, "grace": self._grace}
         rows = await self._run(statement, bound | dict(which))
         if not rows:
             return None
@@ -152,7 +151,9 @@ class Presence:
 
     async def _run(self, statement: sa.TextClause, bound: Mapping[str, Any]) -> list[Row]:
         # Whoever gives up waiting must not tear down the connection that all attempts share.
-        return await asyncio.shield(asyncio.create_task(self._run_alone(statement, bound)))
+        running = asyncio.create_task(self._run_alone(statement, bound))
+        running.add_done_callback(_look_at)
+        return await asyncio.shield(running)
 
     async def _run_alone(self, statement: sa.TextClause, bound: Mapping[str, Any]) -> list[Row]:
         async with self._turn, translated(self._engine):
@@ -176,6 +177,12 @@ class Presence:
         if connection is not None:
             await connection.invalidate()
             await connection.close()
+
+
+def _look_at(done: asyncio.Task[list[Row]]) -> None:
+    # Its error goes to whoever waits; when nobody does any more, there is nobody to tell.
+    if not done.cancelled():
+        done.exception()
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.errors import Refused
 from flowforge.ledger.journal.connection import fetch, run, transaction
-from flowforge.ledger.journal.text import storable
 from flowforge.rules.jobs.prices import Band, Price, without_date
 
 _READ = sa.text("""
@@ -37,7 +36,7 @@ async def price(engine: AsyncEngine, model: str, day: date) -> Price:
     Raises:
         Refused: Nobody entered a price, and a job without one could not be held to its limit.
     """
-    asked = {"model": storable(model), "undated": without_date(storable(model)), "day": day}
+    asked = {"model": model, "undated": without_date(model), "day": day}
     rows = await run(engine, _READ, asked)
     if not rows:
         raise Refused(
@@ -51,7 +50,7 @@ async def price(engine: AsyncEngine, model: str, day: date) -> Price:
 
 async def enter(engine: AsyncEngine, new: Price) -> None:
     """Enter a price, in place of the one with the same date."""
-    shared = new.model_dump(exclude={"bands"}) | {"source": storable(new.source)}
+    shared = new.model_dump(exclude={"bands"}) | {"source": new.source}
     async with transaction(engine) as connection:
         await fetch(connection, _DROP, {"model": new.model, "from_date": new.from_date})
         for band in new.bands:

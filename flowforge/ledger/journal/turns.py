@@ -18,7 +18,6 @@ from flowforge.ledger.journal.connection import Row, run
 from flowforge.ledger.journal.fragments import GUARD
 from flowforge.ledger.journal.leases import Lease, guarded
 from flowforge.ledger.journal.money import SETTLE, settlement, unreserved
-from flowforge.ledger.journal.text import storable
 from flowforge.rules.jobs.prices import Usage
 from flowforge.rules.jobs.records import Reply, ToolCall, Turn
 
@@ -115,7 +114,7 @@ async def begin(engine: AsyncEngine, lease: Lease, n: int, request_hash: str, mo
         Fenced: The job is no longer this attempt's.
         Damaged: The turn has its reply already.
     """
-    asked = {"n": n, "request_hash": request_hash, "model": storable(model)}
+    asked = {"n": n, "request_hash": request_hash, "model": model}
     row = await guarded(engine, lease, _BEGIN, asked)
     if not row["written"]:
         raise _answered(f"Turn {n} of {lease.job}")
@@ -150,8 +149,8 @@ async def finish(
     """
     told = settlement(n, call, "paid", usage, usd, Decimal(0), price_from) | {
         "finished": n,
-        "reply": storable(reply.text),
-        "stop_reason": storable(reply.stop_reason),
+        "reply": reply.text,
+        "stop_reason": reply.stop_reason,
         "request_id": reply.request_id,
         "cache_miss": reply.cache_miss,
     }
@@ -188,9 +187,9 @@ async def begin_tool(
     asked = {
         "turn": turn,
         "position": position,
-        "tool_use_id": storable(tool_use_id),
-        "name": storable(name),
-        "input": storable(input),
+        "tool_use_id": tool_use_id,
+        "name": name,
+        "input": input,
     }
     row = await guarded(engine, lease, _BEGIN_TOOL, asked)
     if not row["written"]:
@@ -226,8 +225,8 @@ async def finish_tool(
     """
     told = {
         "turn": turn,
-        "tool_use_id": storable(tool_use_id),
-        "result": storable(result),
+        "tool_use_id": tool_use_id,
+        "result": result,
         "is_error": is_error,
         "milliseconds": milliseconds,
         "tree": tree,

@@ -96,6 +96,20 @@ def test_a_running_job_is_only_asked_to_end(url: str) -> None:
     on(url, story)
 
 
+def test_a_job_that_waits_in_vain_is_given_up_and_one_that_runs_is_not(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        lease, waiting = await a_lease(engine), await a_job(engine)
+        assert not await jobs.give_up(engine, lease.job, "timed_out", "its deadline passed")
+        assert not await jobs.give_up(engine, waiting, "succeeded", "not like this")
+        assert await jobs.give_up(engine, waiting, "timed_out", "its deadline passed")
+        found = await jobs.look(engine, waiting)
+        assert (found.state, found.reason) == ("timed_out", "its deadline passed")
+        with pytest.raises(Refused, match="There is no job"):
+            await jobs.look(engine, "job_\0")
+
+    on(url, story)
+
+
 def test_a_deleted_job_leaves_nothing_but_what_it_spent(url: str) -> None:
     async def story(engine: AsyncEngine) -> None:
         lease, other = await a_lease(engine), await a_lease(engine)

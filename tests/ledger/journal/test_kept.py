@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -17,6 +17,8 @@ from flowforge.ledger.journal import (
     breakers,
     callbacks,
     jobs,
+    leases,
+    orphans,
     prices,
     text,
 )
@@ -61,6 +63,20 @@ def test_equal_bytes_are_kept_once_and_as_long_as_somebody_names_them(url: str) 
     on(url, story)
 
 
+def test_what_a_kill_left_behind_is_swept_up(url: str) -> None:
+    left = sa.text("INSERT INTO flowforge.blobs VALUES ('0000', 0)")
+
+    async def story(engine: AsyncEngine) -> None:
+        lease = await a_lease(engine)
+        await artifacts.put(engine, lease, "patch", "text/plain", b"kept")
+        await run(engine, left)
+        assert await artifacts.sweep(engine) == 1
+        assert await artifacts.sweep(engine) == 0
+        assert await artifacts.get(engine, lease.job, "patch") == b"kept"
+
+    on(url, story)
+
+
 def test_too_many_bytes_are_refused(url: str) -> None:
     async def story(engine: AsyncEngine) -> None:
         lease = await a_lease(engine)
@@ -84,6 +100,20 @@ def test_a_command_is_granted_once_by_one_person(url: str) -> None:
             await approvals.answer(engine, lease.job, 1, "other", granted=True, by="ann")
         asked = await approvals.ask(engine, lease, 1, "t", command="git push", seconds=60)
         assert (asked.state, asked.answered_by) == ("granted", "ann")
+
+    on(url, story)
+
+
+def test_an_answer_wakes_the_job_that_waits_for_it(url: str) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+
+    async def story(engine: AsyncEngine) -> None:
+        lease = await a_lease(engine)
+        await approvals.ask(engine, lease, 1, "t", command="git push", seconds=60)
+        await leases.release(engine, lease, "waiting", "approval", not_before=later)
+        assert await orphans.list_due(engine) == []
+        await approvals.answer(engine, lease.job, 1, "t", granted=False, by="ann")
+        assert await orphans.list_due(engine) == [lease.job]
 
     on(url, story)
 

@@ -5,8 +5,8 @@ from decimal import Decimal
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from flowforge.errors import Damaged
-from flowforge.ledger.journal import leases, money, turns
+from flowforge.errors import Damaged, Refused
+from flowforge.ledger.journal import forks, jobs, leases, money, turns
 from flowforge.ledger.journal.presence import presence
 from flowforge.rules.jobs.records import Reply
 from tests.ledger.journal.steps import MODEL, USAGE, a_lease, a_turn, on
@@ -81,5 +81,23 @@ def test_what_was_answered_is_never_begun_again(url: str) -> None:
                 engine, lease, 1, "nobody", result="x", is_error=False, milliseconds=1
             )
         await leases.advance(engine, lease, "finishing")
+
+    on(url, story)
+
+
+def test_a_fork_goes_on_from_the_turns_of_another_job_and_pays_only_for_its_own(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        source, fork = await a_lease(engine), await a_lease(engine)
+        for n in (1, 2, 3):
+            await a_turn(engine, source, n)
+        for _ in range(2):
+            await forks.adopt(engine, fork, source.job, 2)
+        adopted, there = await turns.read(engine, fork.job), await turns.read(engine, source.job)
+        assert [turn.reply for turn in adopted] == [turn.reply for turn in there[:2]]
+        assert [turn.tools[0].result for turn in adopted] == ["done", "done"]
+        assert await money.list_calls(engine, fork.job) == []
+        with pytest.raises(Refused, match="has not finished 4 turns"):
+            await forks.adopt(engine, fork, source.job, 4)
+        assert (await jobs.look(engine, fork.job)).turns == 2
 
     on(url, story)
