@@ -1,5 +1,4 @@
-"""FlowForge's own tables: a catalogue of copies and proofs, a record of operations, and the journal
-of agent jobs.
+"""FlowForge's own tables: a catalogue of copies and proofs, records of operations and of jobs.
 
 The store decides which copies exist; the catalogue only makes them quick to ask about and is made
 again by `flowforge ledger rebuild`. Operations and jobs have no other home than this.
