@@ -26,7 +26,14 @@ _CHANGES: dict[str, Change] = {
     "R": "renamed",
     "T": "kind changed",
 }
-_PLAIN = ("-r", "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames")
+_PLAIN = (
+    "-r",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--find-renames",
+    "--ignore-submodules=none",
+)
 
 
 @dataclass(frozen=True)
@@ -81,12 +88,9 @@ async def make_patch(places: Places, base: Base, kept: Kept) -> Patch:
         Refused: It is larger than `git.MOST_BYTES`.
     """
     tree = await _whole(places, base, kept.patch_tree)
-    content = await places.work.ask(
-        "diff-tree", "-p", *_PLAIN, "--binary", "--full-index", base.tree, tree
-    )
-    counted = await places.work.ask(
-        "diff-tree", *_PLAIN, "-z", "--raw", "--numstat", base.tree, tree
-    )
+    git = Git(places.work.folder)  # without the files, of which it would obey .gitmodules
+    content = await git.ask("diff-tree", "-p", *_PLAIN, "--binary", "--full-index", base.tree, tree)
+    counted = await git.ask("diff-tree", *_PLAIN, "-z", "--raw", "--numstat", base.tree, tree)
     why_not = await _why_not(places, base, content, tree)
     return Patch(
         content, tuple(_read(counted)), base.commit, base.tree, tree, why_not is None, why_not
@@ -99,7 +103,9 @@ async def _whole(places: Places, base: Base, tree: str) -> str:
         return tree
     index = places.index.with_name("index.whole")
     await places.work.ask("read-tree", base.tree, index=index)
-    await places.work.ask("rm", "-r", "--cached", "--quiet", "--", base.subdir, index=index)
+    inside = f":(top,literal){base.subdir}"
+    old = await places.work.ask("ls-files", "-z", "--", inside, index=index)
+    await places.work.ask("update-index", "--force-remove", "-z", "--stdin", input=old, index=index)
     if tree != EMPTY_TREE:
         await places.work.ask("read-tree", f"--prefix={base.subdir}/", tree, index=index)
     return await places.work.ask_line("write-tree", index=index)

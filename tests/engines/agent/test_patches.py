@@ -105,6 +105,13 @@ def test_a_job_on_a_folder_sees_only_it_and_its_patch_applies_at_the_root(
     assert patch.proven
 
 
+def test_a_folder_with_an_odd_name_is_found(tmp_path: Path) -> None:
+    files = {"[a]*/x": b"1\n", "a/x": b"1\n", "[a]* more/x": b"1\n"}
+    origin = repository(tmp_path / "origin", files)
+    patch, _ = patch_of(GitSource(url=str(origin), subdir="[a]*"), tmp_path, "echo 2 > x")
+    assert (patch.proven, [file.path for file in patch.files]) == (True, ["[a]*/x"])
+
+
 def test_a_folder_emptied_by_its_job_is_gone_in_the_patch(shop: Path, tmp_path: Path) -> None:
     patch, _ = patch_of(GitSource(url=str(shop), subdir="src"), tmp_path, "rm *")
     git(tmp_path, "clone", "--quiet", f"file://{shop}", "clone")
