@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -20,24 +20,23 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 
 
-class Pipeline(Protocol):
-    """Commands sent together."""
+class Wire(Protocol):
+    """The connection below a session, for commands that are packed already."""
 
-    def execute_command(self, *words: object) -> object:
-        """Add one."""
+    def send_packed_command(self, command: Sequence[bytes]) -> None:
+        """Send on."""
 
-    def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send them and return their answers; an error is one of them when it is not raised."""
+    def read_response(self) -> object:
+        """The answer to the oldest command not answered yet; an error is raised."""
 
 
 class Session(Protocol):
-    """A way to talk to a Redis, one command at a time or several together."""
+    """A way to talk to a Redis, one command at a time."""
+
+    connection: Wire
 
     def execute_command(self, *words: object) -> Any:
         """Send one and return its answer."""
-
-    def pipeline(self, transaction: bool = True) -> Pipeline:
-        """Begin several."""
 
 
 @contextlib.contextmanager

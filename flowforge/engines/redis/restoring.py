@@ -20,7 +20,15 @@ import redis
 from flowforge.engines.backup import catalogue, holds
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.store import Store
-from flowforge.engines.redis import connection, contents, copying, programs, proving, scratch
+from flowforge.engines.redis import (
+    connection,
+    contents,
+    copying,
+    handing,
+    programs,
+    proving,
+    scratch,
+)
 from flowforge.engines.redis.connection import Session
 from flowforge.errors import Damaged, Refused, Unavailable
 from flowforge.rules import names, redis_restores
@@ -30,9 +38,6 @@ from flowforge.rules.redis_copies import RedisManifest
 from flowforge.rules.redis_restores import UNFINISHED_KEY, Contents, RedisRestorePlan, RedisTarget
 from flowforge.rules.reports import duration
 from flowforge.rules.restores import check_plan
-
-_READ_KEYS = 16  # values read at once; one may be half a gigabyte
-_SENT_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -227,7 +232,7 @@ def _fill_whole(
     try:
         _empty(target)
         reached("redis-emptied")
-        keys = sum(_fill(source, target, number) for number in held.alive_in)
+        keys = sum(handing.hand_over(source, target, number) for number in held.alive_in)
         if held.has_functions:
             with connection.connect(source) as session:
                 functions = contents.read_functions(session)
@@ -257,39 +262,3 @@ def _empty(target: RedisAddress) -> None:
                 ]
                 if doomed:
                     session.execute_command("UNLINK", *doomed)
-
-
-def _fill(source: RedisAddress, target: RedisAddress, number: int) -> int:
-    """Hand over the living keys of one database; how many the target took."""
-    taken, waiting_bytes = 0, 0
-    waiting: list[tuple[object, ...]] = []
-    with (
-        connection.connect(source, database=number) as giver,
-        connection.connect(target, database=number) as taker,
-    ):
-        for key, milliseconds, value in _living_values(giver):
-            waiting.append(("RESTORE", key, milliseconds, value, "REPLACE"))
-            waiting_bytes += len(value)
-            if waiting_bytes > _SENT_BYTES or len(waiting) >= contents.BATCH:
-                taken += _give(taker, waiting, target)
-                waiting, waiting_bytes = [], 0
-        return taken + _give(taker, waiting, target)
-
-
-def _living_values(giver: Session) -> Iterator[tuple[bytes, int, bytes]]:
-    """Every living key with its time to live, 0 for none, and its value as Redis packs it."""
-    for keys in contents.batches(giver):
-        for few in (keys[at : at + _READ_KEYS] for at in range(0, len(keys), _READ_KEYS)):
-            asked = [words for key in few for words in (("DUMP", key), ("PTTL", key))]
-            answers = contents.together(giver, list(asked))
-            for key, value, left in zip(few, answers[::2], answers[1::2], strict=True):
-                if value is not None and left != 0 and key != UNFINISHED_KEY.encode():
-                    yield key, max(0, left), value
-
-
-def _give(taker: Session, waiting: list[tuple[object, ...]], target: RedisAddress) -> int:
-    for said in contents.together(taker, waiting) if waiting else []:
-        if isinstance(said, redis.RedisError):
-            raise connection.explain(said, target)
-    reached("redis-first-keys")
-    return len(waiting)

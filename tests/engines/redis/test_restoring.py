@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -69,6 +70,50 @@ def test_a_copy_goes_into_an_empty_redis_whole(
     assert target.do("DEBUG DIGEST") == source.do("DEBUG DIGEST")
     assert 0 < int(str(target.do("PTTL soon")[0])) <= 60_000_000
     assert int(str(target.do("PTTL plain")[0])) == -1
+
+
+def test_large_values_and_odd_names_go_over_in_batches_without_a_loss(
+    start: Start, store: FolderStore
+) -> None:
+    source = start()
+    fill = "for n = 1, 3000 do redis.call('SET', ARGV[1] .. n, ARGV[2]:rep(n % 50)) end"
+    with connection.connect(source.address) as session:
+        session.execute_command("EVAL", fill, 0, b"odd \r\n$9\xff\x00", b"*1\r\n$4\r\nPING\r\n")
+        session.execute_command("SET", b"", b"")
+        session.execute_command("SET", "late", "x", "PXAT", 4_000_000_000_000_000)
+        for number in range(3):
+            session.execute_command("SET", f"large {number}", os.urandom(5_000_000))
+    taken, target = take(source, store), start(name="fresh")
+
+    plan = restoring.plan(store, taken.manifest, taken.copy, target.address)
+    _, done = restoring.apply(store, taken.manifest, taken.copy, target.address, plan.digest)
+
+    assert plan.contents.types == {"string": 3005}
+    assert done.key_count == 3005
+    assert target.do("DEBUG DIGEST") == source.do("DEBUG DIGEST")
+    assert int(str(target.do("PTTL late")[0])) == pytest.approx(4e15 - time.time() * 1000, abs=2e4)
+
+
+def test_of_many_queues_the_longest_are_named(start: Start, store: FolderStore) -> None:
+    source = start()
+    fill = """for n = 1, 3000 do
+        for m = 1, n % 100 do redis.call('RPUSH', 'queue ' .. n, m) end
+        redis.call('XADD', 'stream ' .. n, '*', 'a', 'b')
+    end
+    for m = 1, 200 do redis.call('XADD', 'stream 7', '*', 'a', 'b') end"""
+    source.do("XGROUP CREATE events workers 0 MKSTREAM", database=2)
+    with connection.connect(source.address) as session:
+        session.execute_command("EVAL", fill, 0)
+        session.execute_command("XGROUP", "CREATE", "stream 7", "workers", "0")
+
+    taken = take(source, store)
+    plan = restoring.plan(store, taken.manifest, taken.copy, start(name="fresh").address)
+
+    named = [(queue.name, queue.entries, queue.groups) for queue in plan.contents.queues]
+    assert named[0] == ("stream 7", 201, 1)
+    assert {entries for _, entries, _ in named[1:]} == {99}
+    assert len(named) == 20
+    assert plan.contents.alive_in == {0: 3000 - 30 + 3000, 2: 1}
 
 
 def test_the_plan_says_which_queues_would_be_worked_off_again(
