@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     warm: bool = True
     """Whether local pools start runs from a warm process (`FLOWFORGE_WARM=0` turns it off)."""
 
+    webhook_secret: SecretStr | None = None
+    """Signs what is sent to the callbacks of agent jobs (`FLOWFORGE_WEBHOOK_SECRET`)."""
+
     copy_max_age_seconds: int = 7 * 3600
     """Age of a database's newest copy at which people are told."""
 

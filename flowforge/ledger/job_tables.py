@@ -58,6 +58,8 @@ jobs = sa.Table(
     sa.Column("cancel_requested_at", _moment),
     sa.Column("cancel_requested_by", sa.Text),
     sa.Column("limit_usd", sa.Numeric, nullable=False),
+    sa.Column("wall_seconds", sa.Double, nullable=False),
+    sa.Column("deadline", _moment),
     _money("cost_usd"),
     _money("reserved_usd"),
     _money("unknown_usd"),

@@ -1,6 +1,5 @@
-"""`/ff/v1`: what the ledger knows, for programs and the command line. It only reads.
+"""`/ff/v1`: what the ledger knows and agent jobs, for programs and the command line.
 
-An error is `{"error": {"kind", "message", "hint"}}`, with the three kinds of the whole library.
 While the ledger is away these routes answer 503 and everything else goes on.
 """
 
@@ -17,23 +16,18 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from starlette.exceptions import HTTPException
 
-from flowforge.errors import Damaged, FlowForgeError, Refused, Unavailable
+from flowforge.errors import Refused
 from flowforge.ledger import protection, queries
 from flowforge.rules import standing
 from flowforge.rules.backups import Copy, Operation, Proof
 from flowforge.rules.standing import DatabaseStanding
+from flowforge.server import jobs, problems
+from flowforge.server.journal import Journal
+from flowforge.server.problems import NotThere
 
 SCHEMA = 1
-_KINDS: dict[type[FlowForgeError], tuple[str, int]] = {
-    Unavailable: ("unavailable", 503),
-    Refused: ("refused", 409),
-    Damaged: ("damaged", 500),
-}
 
 
 class Answer(BaseModel):
@@ -77,12 +71,9 @@ class OneOperation(Answer):
     operation: Operation
 
 
-class NotThere(Refused):
-    """What was asked for is not in the ledger."""
-
-
 def create_app(
     ledger: sa.Engine | None,
+    journal: Journal | None = None,
     *,
     version: str,
     prefect: str,
@@ -93,23 +84,26 @@ def create_app(
 
     Args:
         ledger: Where to read; without one every route says how to name one.
+        journal: Where agent jobs are.
         version: FlowForge's own version.
         prefect: Prefect's version.
         is_ready: Whether writes succeed.
         auth_string: `user:password` to demand, the one Prefect's API demands too.
     """
     app = FastAPI(title="FlowForge", version=version, docs_url=None, redoc_url=None)
-    _explain_errors(app)
+    problems.explain_errors(app)
     if auth_string:
         _demand(app, auth_string)
 
     def read() -> sa.Engine:
         if ledger is None:
-            raise Refused(
-                "This server has no ledger.",
-                hint="Set DATABASE_URL or FLOWFORGE_LEDGER_URL to a PostgreSQL and restart it.",
-            )
+            raise _no_ledger()
         return ledger
+
+    def open_journal() -> Journal:
+        if journal is None:
+            raise _no_ledger()
+        return journal
 
     @app.get("/status")
     def status() -> Status:
@@ -124,7 +118,15 @@ def create_app(
 
     _add_copies(app, read)
     _add_operations(app, read)
+    jobs.add_routes(app, open_journal)
     return app
+
+
+def _no_ledger() -> Refused:
+    return Refused(
+        "This server has no ledger.",
+        hint="Set DATABASE_URL or FLOWFORGE_LEDGER_URL to a PostgreSQL and restart it.",
+    )
 
 
 def _add_copies(app: FastAPI, read: Callable[[], sa.Engine]) -> None:
@@ -166,26 +168,6 @@ def _add_operations(app: FastAPI, read: Callable[[], sa.Engine]) -> None:
         return OneOperation(operation=found)
 
 
-def _explain_errors(app: FastAPI) -> None:
-    @app.exception_handler(FlowForgeError)
-    async def known(request: Request, error: FlowForgeError) -> JSONResponse:
-        kind, status = next(v for k, v in _KINDS.items() if isinstance(error, k))
-        status = 404 if isinstance(error, NotThere) else status
-        return _error(status, kind, error.message, error.hint)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        return _error(
-            422, "refused", f"The request is not valid: {said}.", "Correct what it names."
-        )
-
-    @app.exception_handler(HTTPException)
-    async def other(request: Request, error: HTTPException) -> JSONResponse:
-        hint = "The routes are /ff/v1/status, copies and operations; they are only read."
-        return _error(error.status_code, "refused", str(error.detail), hint)
-
-
 def _demand(app: FastAPI, auth_string: str) -> None:
     @app.middleware("http")
     async def authenticate(
@@ -199,8 +181,4 @@ def _demand(app: FastAPI, auth_string: str) -> None:
         if hmac.compare_digest(told, auth_string.encode()):
             return await call_next(request)
         hint = "Set PREFECT_API_AUTH_STRING to the server's own auth string."
-        return _error(401, "refused", "This server asks who you are.", hint)
-
-
-def _error(status: int, kind: str, message: str, hint: str) -> JSONResponse:
-    return JSONResponse({"error": {"kind": kind, "message": message, "hint": hint}}, status)
+        return problems.answer(401, "refused", "This server asks who you are.", hint)

@@ -23,6 +23,7 @@ from flowforge.server import answers, environment, guard, shell
 from flowforge.server.block_types import register_block_types
 from flowforge.server.counting import count_jobs
 from flowforge.server.crashes import Explained
+from flowforge.server.journal import Journal, open_journal
 from flowforge.server.metrics import Meters
 from flowforge.server.outages import Patient, keep_brief
 from flowforge.server.prober import Prober, open_database
@@ -53,31 +54,32 @@ async def open_platform(
     prober = Prober(_prefect_database(settings), taken.ports[0])
     meters.watch_readiness(lambda: prober.is_ready)
     meters.watch_copies(lambda: watch.known)
-    own = _own_api(settings, books, prober, version)
     door = guard.open_door(taken.ports, settings.allowed_hosts, settings.public_api_url)
     application = create_app(ephemeral=False, final=True)
     keep_brief()
-    public = shell.guarded(
-        shell.Shell(Explained(Patient(application)), own, prober, settings.public_api_url),
-        meters,
-        door,
-    )
-    await _first_write(prober)
-    async with _prefect_running(application):
-        yield serve(
-            [
-                (public, taken.api),
-                (public, taken.ui),
-                (shell.metrics_app(meters, door), taken.metrics),
-            ],
-            [
-                prober.run(),
-                watch.run(),
-                count_jobs(meters),
-                register_block_types(prefect.__version__),
-                _watch_services(),
-            ],
+    async with _journal(settings) as journal:
+        own = _own_api(settings, books, journal, prober, version)
+        public = shell.guarded(
+            shell.Shell(Explained(Patient(application)), own, prober, settings.public_api_url),
+            meters,
+            door,
         )
+        await _first_write(prober)
+        async with _prefect_running(application):
+            yield serve(
+                [
+                    (public, taken.api),
+                    (public, taken.ui),
+                    (shell.metrics_app(meters, door), taken.metrics),
+                ],
+                [
+                    prober.run(),
+                    watch.run(),
+                    count_jobs(meters),
+                    register_block_types(prefect.__version__),
+                    _watch_services(),
+                ],
+            )
 
 
 async def _first_write(prober: Prober) -> None:
@@ -131,10 +133,28 @@ def _qualified_name(task: asyncio.Task[Any]) -> str:
     return str(getattr(task.get_coro(), "__qualname__", ""))
 
 
-def _own_api(settings: Settings, books: sa.Engine | None, prober: Prober, version: str) -> FastAPI:
+@asynccontextmanager
+async def _journal(settings: Settings) -> AsyncIterator[Journal | None]:
+    if settings.ledger_url is None:
+        yield None
+        return
+    url = settings.ledger_url.get_secret_value()
+    signs = settings.webhook_secret is not None
+    async with open_journal(url, takes_callbacks=signs) as journal:
+        yield journal
+
+
+def _own_api(
+    settings: Settings,
+    books: sa.Engine | None,
+    journal: Journal | None,
+    prober: Prober,
+    version: str,
+) -> FastAPI:
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
     return answers.create_app(
         books,
+        journal,
         version=version,
         prefect=prefect.__version__,
         is_ready=lambda: prober.is_ready,

@@ -33,10 +33,11 @@ _SUMMARY = f"""id, tenant, key, model, state, reason, priority, labels, fence, w
 
 _INSERT = sa.text(f"""
 INSERT INTO flowforge.jobs (id, tenant, key, spec, spec_hash, schema_version, model, labels,
-                            priority, state, limit_usd, callback, not_before, forked_from,
-                            forked_turn)
+                            priority, state, limit_usd, wall_seconds, deadline, callback,
+                            not_before, forked_from, forked_turn)
 VALUES (:id, :tenant, :key, :spec, :spec_hash, :schema_version, :model, CAST(:labels AS jsonb),
-        :priority, 'queued', :limit_usd, :callback, :not_before, :forked_from, :forked_turn)
+        :priority, 'queued', :limit_usd, :wall_seconds, :deadline, :callback, :not_before,
+        :forked_from, :forked_turn)
 ON CONFLICT ON CONSTRAINT jobs_by_key DO NOTHING RETURNING {TELL.format(job="id")}
 """)
 
@@ -79,6 +80,10 @@ _TELL = sa.text(f"SELECT {TELL.format(job='CAST(:job AS text)')}")
 _DELETE = sa.text("""
 DELETE FROM flowforge.jobs WHERE id = :job AND state = ANY(:ends) RETURNING id
 """)
+
+
+class NoSuchJob(Refused):
+    """No job has this id; it may have been deleted."""
 
 
 def new_id() -> str:
@@ -247,6 +252,8 @@ def _row_of(spec: JobSpec, key: str | None, forked: tuple[str, int] | None) -> d
         "labels": storable_json(spec.labels),
         "priority": spec.priority,
         "limit_usd": Decimal(str(spec.limits.usd)),
+        "wall_seconds": spec.limits.wall_seconds,
+        "deadline": spec.deadline,
         "callback": "wanted" if spec.callback else "none",
         "not_before": None,
         "forked_from": forked[0] if forked else None,
@@ -262,6 +269,6 @@ def _summary(row: Row) -> dict[str, Any]:
     return fields | {"money": money, "usage": usage}
 
 
-def unknown(job: str) -> Refused:
+def unknown(job: str) -> NoSuchJob:
     """The error of an id that no job has."""
-    return Refused(f"There is no job {job}.", hint="List them with `flowforge job list`.")
+    return NoSuchJob(f"There is no job {job}.", hint="List them with `flowforge job list`.")

@@ -22,6 +22,7 @@ CREATE TABLE flowforge.jobs (
   priority integer NOT NULL, state text NOT NULL, reason text, not_before timestamptz,
   fence bigint NOT NULL DEFAULT 0, worker text, lease_until timestamptz,
   cancel_requested_at timestamptz, cancel_requested_by text, limit_usd numeric NOT NULL,
+  wall_seconds double precision NOT NULL, deadline timestamptz,
   cost_usd numeric NOT NULL DEFAULT 0, reserved_usd numeric NOT NULL DEFAULT 0,
   unknown_usd numeric NOT NULL DEFAULT 0, {_TOKENS}
   turns integer NOT NULL DEFAULT 0, events bigint NOT NULL DEFAULT 0, result text, tree text,

@@ -1,0 +1,52 @@
+"""The journal of agent jobs as one server process has it open."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from flowforge.ledger.journal.connection import open_engine
+from flowforge.ledger.journal.news import News, listen
+from flowforge.rules.jobs.spec import JobSpec
+from flowforge.rules.jobs.submission import Problem
+
+CONNECTIONS = 8
+
+Check = Callable[[JobSpec], Awaitable[list[Problem]]]
+"""Asks others, such as the provider of the model, what they know to be wrong with a spec."""
+
+
+async def no_check(spec: JobSpec) -> list[Problem]:
+    """Nobody else is asked."""
+    return []
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Where jobs are, and how one hears of them."""
+
+    engine: AsyncEngine
+    news: News
+    check: Check = no_check
+    takes_callbacks: bool = False
+    """Whether there is a secret to sign them with."""
+
+
+@asynccontextmanager
+async def open_journal(
+    url: str, *, check: Check = no_check, takes_callbacks: bool = False
+) -> AsyncIterator[Journal]:
+    """Open the journal for this process; a ledger that is down is connected to when it is back.
+
+    Raises:
+        Refused: It is not the URL of one PostgreSQL database.
+    """
+    engine = open_engine(url, connections=CONNECTIONS)
+    try:
+        async with listen(engine) as news:
+            yield Journal(engine, news, check, takes_callbacks)
+    finally:
+        await engine.dispose()
