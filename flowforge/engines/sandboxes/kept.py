@@ -17,6 +17,7 @@ from flowforge.engines.sandboxes.sandbox import FileRefused, Health, Ran, Sandbo
 from flowforge.engines.sandboxes.session import Ended, Session
 
 MOST_FILES = 500_000
+_BYTES_OF_NAMES = 512
 _FILE_SECONDS = 60
 _TREE_SECONDS = 600
 _PATIENCE_SECONDS = 15
@@ -105,7 +106,8 @@ class Kept:
 
     async def pull(self, folder: Path) -> None:
         """Make a folder of the brain equal to the workspace, once all of it has come."""
-        most = self._share.disk_bytes + MOST_FILES * trees.MOST_PER_ENTRY
+        most = self._share.disk_bytes + MOST_FILES * _BYTES_OF_NAMES
+        request = {"do": "pack", "most_bytes": self._share.disk_bytes}
         with tempfile.TemporaryFile() as stream:
             size = 0
 
@@ -115,8 +117,8 @@ class Kept:
                 if size <= most:
                     stream.write(data)
 
-            ended = await self._run({"do": "pack"}, (), take, _TREE_SECONDS)
-            _check(ended, b"a file or a folder of it is in the way", "The workspace cannot be read")
+            ended = await self._run(request, (), take, _TREE_SECONDS)
+            _check(ended, b"", "The workspace cannot be read")
             stream.seek(0)
             bounds = {"most_bytes": self._share.disk_bytes, "most_entries": MOST_FILES}
             try:

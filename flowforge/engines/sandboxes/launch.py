@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flowforge.engines.sandboxes.cgroups import Cgroup, open_counter
 from flowforge.engines.sandboxes.inside import frames
 from flowforge.errors import FlowForgeError, Refused, Unavailable
 
@@ -43,6 +45,8 @@ class Launched:
     listener: socket.socket | None
     """Takes connections made inside to the proxy's port, if there is one."""
 
+    group: Cgroup | None
+
     def end(self) -> None:
         """Wait until all of it is gone, once its stream is closed; then use force."""
         try:
@@ -50,6 +54,8 @@ class Launched:
         except subprocess.TimeoutExpired:
             self.guardian.kill()
             self.guardian.wait()
+        if self.group:
+            self.group.remove()
 
 
 @dataclass(frozen=True)
@@ -62,22 +68,23 @@ class Running:
     fence: int
 
 
-def launch(name: tuple[str, str, int], wishes: dict[str, Any], *, kills: int | None) -> Launched:
+def launch(name: tuple[str, str, int], wishes: dict[str, Any], group: Cgroup | None) -> Launched:
     """Start the program and wait until it is ready.
 
     Args:
         name: Identifier of the sandbox, job, fence.
         wishes: What the sandbox shall be like.
-        kills: A file open for reading in which the kernel counts processes it ended.
+        group: The kernel's bounds that shall hold for it; removed with it.
 
     Raises:
         Refused: This machine cannot give what is wanted.
         Unavailable: It did not start in time.
     """
     ours, theirs = socket.socketpair()
-    handed = [theirs.fileno()] if kills is None else [theirs.fileno(), kills]
+    counter = [open_counter(group)] if group else []
+    handed = [theirs.fileno(), *counter]
     command = [sys.executable, "-I", "-S", "-c", _BOOT, str(theirs.fileno()), _HERE, MARK]
-    with theirs:
+    try:
         guardian = subprocess.Popen(
             [*command, *map(str, name)],
             pass_fds=handed,
@@ -87,19 +94,28 @@ def launch(name: tuple[str, str, int], wishes: dict[str, Any], *, kills: int | N
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+    finally:
+        for descriptor in (*counter, theirs.detach()):
+            os.close(descriptor)
     try:
-        wishes = {**wishes, "brain": os.getpid(), "kills": kills}
+        if group:
+            group.add(guardian.pid)  # it waits for our first word, so nothing runs without bounds
+        wishes = {**wishes, "brain": os.getpid(), "kills": counter[0] if counter else None}
         ours.settimeout(_START_SECONDS)
         ours.sendall(frames.pack_values(frames.START, 0, wishes))
-        return _meet(guardian, ours)
+        return _meet(guardian, ours, group)
     except BaseException:
         ours.close()
         guardian.kill()
         guardian.wait()
+        if group:
+            group.remove()
         raise
 
 
-def _meet(guardian: subprocess.Popen[bytes], stream: socket.socket) -> Launched:
+def _meet(
+    guardian: subprocess.Popen[bytes], stream: socket.socket, group: Cgroup | None
+) -> Launched:
     try:
         data, descriptors, _, _ = socket.recv_fds(stream, frames.CHUNK, _DESCRIPTORS)
     except (TimeoutError, ConnectionError):
@@ -110,7 +126,7 @@ def _meet(guardian: subprocess.Popen[bytes], stream: socket.socket) -> Launched:
         if kind == frames.READY:
             stream.setblocking(False)
             listener = listeners[0] if listeners else None
-            return Launched(guardian, stream, str(values["workspace"]), listener)
+            return Launched(guardian, stream, str(values["workspace"]), listener, group)
         raise _why(str(values["step"]), str(values["text"]))
     raise Unavailable(
         "The program inside a new sandbox did not start.",
@@ -156,15 +172,13 @@ def end_running(running: Running) -> None:
         guardian = os.pidfd_open(running.pid)
         try:
             if running in find_running():  # else the number means another process by now
-                signal.pidfd_send_signal(guardian, signal.SIGTERM)
-                _wait(guardian)
+                _end(guardian)
         finally:
             os.close(guardian)
 
 
-def _wait(guardian: int) -> None:
-    import select
-
+def _end(guardian: int) -> None:
+    signal.pidfd_send_signal(guardian, signal.SIGTERM)
     poll = select.poll()
     poll.register(guardian, select.POLLIN)
     if not poll.poll(_END_SECONDS * 1000):

@@ -13,7 +13,6 @@ is bounded only by what the machine has.
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import secrets
 import sys
@@ -21,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flowforge.engines.sandboxes import launch
+from flowforge.engines.sandboxes import cgroups, launch
+from flowforge.engines.sandboxes.cgroups import Cgroup
 from flowforge.engines.sandboxes.inside import system, walls
 from flowforge.engines.sandboxes.kept import MOST_FILES, Kept, Share
 from flowforge.engines.sandboxes.sandbox import Sandbox
@@ -31,6 +31,8 @@ from flowforge.rules.jobs.spec import SandboxChoice
 
 _MEGABYTE = 1024 * 1024
 _PROCESSES = 512
+_OWN_PROCESSES = 16
+_KEEPER_MB = 32
 _FILES_PER_MEGABYTE = 64
 _FEWEST_FILES = 10_000
 _NOBODY = 65_533
@@ -69,7 +71,7 @@ class LocalProvider:
         """What this machine lacks, found out by making a sandbox."""
         try:
             _check_machine()
-            launched = launch.launch(("probe", "probe", 0), self._wishes(_PROBE), kills=None)
+            launched = launch.launch(("probe", "probe", 0), self._wishes(_PROBE, None), None)
         except FlowForgeError as error:
             return error
         launched.stream.close()
@@ -81,7 +83,9 @@ class LocalProvider:
         _check_machine()
         sandbox_id = f"local-{secrets.token_hex(8)}"
         name = (sandbox_id, job, fence)
-        launched = await asyncio.to_thread(launch.launch, name, self._wishes(choice), kills=None)
+        group = await asyncio.to_thread(_bound, sandbox_id, choice)
+        wishes = self._wishes(choice, group)
+        launched = await asyncio.to_thread(launch.launch, name, wishes, group)
 
         async def end() -> None:
             await asyncio.to_thread(launched.end)
@@ -91,8 +95,9 @@ class LocalProvider:
         return Kept(sandbox_id, launched.workspace, Session(reader, writer), share, end)
 
     async def list_open(self) -> list[tuple[str, int, str]]:
-        """Every sandbox on this machine that runs."""
+        """Every sandbox on this machine that runs; what dead ones left is removed."""
         found = await asyncio.to_thread(lambda: list(launch.find_running()))
+        await asyncio.to_thread(cgroups.sweep, {one.sandbox_id for one in found})
         return [(one.job, one.fence, one.sandbox_id) for one in found]
 
     async def remove(self, sandbox_id: str) -> None:
@@ -101,7 +106,7 @@ class LocalProvider:
             if one.sandbox_id == sandbox_id:
                 await asyncio.to_thread(launch.end_running, one)
 
-    def _wishes(self, choice: SandboxChoice) -> dict[str, Any]:
+    def _wishes(self, choice: SandboxChoice, group: Cgroup | None) -> dict[str, Any]:
         memory = choice.memory_mb * _MEGABYTE
         files = max(choice.disk_mb * _FILES_PER_MEGABYTE, _FEWEST_FILES)
         variables = _VARIABLES | {"PATH": ":".join([_PATH, *self._programs()])}
@@ -113,13 +118,22 @@ class LocalProvider:
             "has_egress": bool(choice.egress),
             "processes": _PROCESSES,
             "memory_bytes": memory,
-            "address_bytes": memory * _ADDRESSES_PER_MEMORY,
+            "address_bytes": None if group else memory * _ADDRESSES_PER_MEMORY,
             "environment": variables,
-            "cpus": math.ceil(choice.cpus),
         }
 
     def _programs(self) -> list[str]:
         return [str(folder / "bin") for folder in self._folders if (folder / "bin").is_dir()]
+
+
+def _bound(sandbox_id: str, choice: SandboxChoice) -> Cgroup | None:
+    """Bounds by the kernel, where that may be; the disk is memory, so it is in the sum."""
+    bounds = cgroups.Bounds(
+        memory_bytes=(choice.memory_mb + choice.disk_mb + _KEEPER_MB) * _MEGABYTE,
+        processes=_PROCESSES + _OWN_PROCESSES,
+        cpus=choice.cpus,
+    )
+    return cgroups.make(sandbox_id, bounds)
 
 
 def why_not() -> FlowForgeError | None:

@@ -73,10 +73,11 @@ def write_file(request: Mapping[str, Any], folder: int) -> None:
 def pack(request: Mapping[str, Any], folder: int) -> None:
     """Write the workspace to standard output."""
     try:
-        for data in trees.pack(_place(folder)):
+        for data in trees.pack(_place(folder), most_bytes=int(request["most_bytes"])):
             _write_all(1, data)
     except OSError as error:
-        raise Refused(_reason(error)) from error
+        place = os.fsdecode(error.filename or b"")
+        _write_all(1, trees.break_off(f"{place!r}: {_reason(error)}"))
 
 
 def unpack(request: Mapping[str, Any], folder: int) -> None:

@@ -66,9 +66,12 @@ def _receive_wishes(stream: socket.socket) -> dict[str, Any]:
 def _leave(account: int | None) -> None:
     """Give up every right on the machine, then leave it."""
     if account is not None:
-        os.setgroups([])
-        os.setresgid(account, account, account)
-        os.setresuid(account, account, account)
+        try:
+            os.setgroups([])
+            os.setresgid(account, account, account)
+            os.setresuid(account, account, account)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"become account {account}") from error
         system.set_dumpable(yes=True)  # else the files that map accounts belong to root
     user, group = os.getuid(), os.getgid()
     system.unshare(_NAMESPACES)
@@ -136,7 +139,7 @@ def _place(wishes: dict[str, Any]) -> spawn.Place:
     return spawn.Place(
         folder=os.open(room.WORKSPACE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
         rules=rules,
-        bounds=spawn.Bounds(wishes["processes"], wishes["disk_bytes"], wishes["address_bytes"]),
+        bounds=spawn.Bounds(wishes["processes"], 2 * wishes["disk_bytes"], wishes["address_bytes"]),
         environment=wishes["environment"],
         operations=files.OPERATIONS,
     )

@@ -8,6 +8,7 @@ names crosses twice. Git's own files neither cross nor are they touched.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -15,18 +16,16 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-FOLDER, FILE, LINK, END = b"d", b"f", b"l", b"."
+FOLDER, FILE, LINK, END, BROKEN_OFF = b"d", b"f", b"l", b".", b"!"
 CHUNK = 256 * 1024
 _ENTRY = struct.Struct("!cHIQ")
 _LONGEST_PATH = 2048
-MOST_PER_ENTRY = _ENTRY.size + 2 * _LONGEST_PATH
-"""The most bytes an entry needs beside its content."""
-
 _DEEPEST = 200
 _RIGHTS = 0o777
 _ALL_RIGHTS = 0o7777
 _OWNERS_RIGHTS = 0o700
 _OWNER_READS = 0o400
+TOO_MUCH = "the files are more, or larger, than the disk of a sandbox can hold"
 
 Read = Callable[[int], bytes]
 """Gives exactly so many bytes, or raises."""
@@ -41,42 +40,61 @@ def is_of_git(name: bytes) -> bool:
     return name.lower().rstrip(b". ") in (b".git", b"git~1")
 
 
-def pack(root: Path) -> Iterator[bytes]:
+def pack(root: Path, *, most_bytes: int | None = None) -> Iterator[bytes]:
     """Read a folder into a stream; what vanishes meanwhile is left out.
 
-    What its owner shut themself out of is opened for the moment of reading.
+    What its owner shut themself out of is opened for the moment of reading. Holes in files count
+    as bytes, so `most_bytes` may be more than there is on the disk; then the stream breaks off.
     """
-    top = os.fsencode(root)
+    top, size = os.fsencode(root), 0
     waiting = [b""]
     while waiting:
         inner = waiting.pop()
         for entry in _list(os.path.join(top, inner)):  # noqa: PTH118
             path = os.path.join(inner, entry.name)  # noqa: PTH118
-            with contextlib.suppress(FileNotFoundError):
-                yield from _pack_entry(entry, path)
-                if entry.is_dir(follow_symlinks=False):
+            with _passing_by_what_changed():
+                status = entry.stat(follow_symlinks=False)
+                size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+                if most_bytes is not None and size > most_bytes:
+                    yield break_off(TOO_MUCH)
+                    return
+                yield from _pack_entry(entry.path, path, status)
+                if stat.S_ISDIR(status.st_mode):
                     waiting.append(path)
     yield _ENTRY.pack(END, 0, 0, 0)
 
 
+def break_off(reason: str) -> bytes:
+    """What a stream ends with when the folder cannot be read to its end."""
+    text = reason.encode()[:_LONGEST_PATH]
+    return _ENTRY.pack(BROKEN_OFF, 0, len(text), 0) + text
+
+
 def _list(place: bytes) -> list[os.DirEntry[bytes]]:
+    with _passing_by_what_changed(), _opened_to_owner(place), os.scandir(place) as found:
+        return sorted((e for e in found if not is_of_git(e.name)), key=lambda e: e.name)
+    return []
+
+
+@contextlib.contextmanager
+def _passing_by_what_changed() -> Iterator[None]:
+    """Leave out what is gone, or something else, since its folder was listed."""
     try:
-        with _opened_to_owner(place), os.scandir(place) as found:
-            return sorted((e for e in found if not is_of_git(e.name)), key=lambda e: e.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ELOOP):
+            raise
 
 
-def _pack_entry(entry: os.DirEntry[bytes], path: bytes) -> Iterator[bytes]:
-    status = entry.stat(follow_symlinks=False)
+def _pack_entry(place: bytes, path: bytes, status: os.stat_result) -> Iterator[bytes]:
     mode = status.st_mode & _RIGHTS
     if stat.S_ISDIR(status.st_mode):
         yield _head(FOLDER, mode, path, 0)
     elif stat.S_ISLNK(status.st_mode):
-        target = os.readlink(entry.path)  # noqa: PTH115
+        target = os.readlink(place)  # noqa: PTH115
         yield _head(LINK, mode, path, len(target)) + target
     elif stat.S_ISREG(status.st_mode):
-        yield from _pack_file(entry.path, path, mode)
+        yield from _pack_file(place, path, mode)
 
 
 def _head(kind: bytes, mode: int, path: bytes, size: int) -> bytes:
@@ -88,7 +106,10 @@ def _pack_file(place: bytes, path: bytes, mode: int) -> Iterator[bytes]:
     with _opened_to_owner(place):
         descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123
-        left = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return
+        left = status.st_size
         yield _head(FILE, mode, path, left)
         while left:
             data = file.read(min(left, CHUNK)) or bytes(min(left, CHUNK))
@@ -124,10 +145,13 @@ def unpack(root: Path, read: Read, *, most_bytes: int, most_entries: int) -> Non
         kind, mode, length, size = _ENTRY.unpack(read(_ENTRY.size))
         if kind == END:
             break
-        path = _checked(read(length) if length <= _LONGEST_PATH else b"", folders)
+        path = read(length) if length <= _LONGEST_PATH else b""
+        if kind == BROKEN_OFF:
+            raise BadTree(path.decode(errors="replace"))
+        _check(path, folders)
         entries, most_bytes = entries + 1, most_bytes - size
         if entries > most_entries or most_bytes < 0:
-            raise BadTree("the files are more, or larger, than the disk of a sandbox can hold")
+            raise BadTree(TOO_MUCH)
         place = os.fsencode(root) + b"/" + path
         if kind == FOLDER:
             os.mkdir(place, _OWNERS_RIGHTS)  # noqa: PTH102
@@ -142,14 +166,13 @@ def unpack(root: Path, read: Read, *, most_bytes: int, most_entries: int) -> Non
         os.chmod(os.fsencode(root) + b"/" + path, folders[path])  # noqa: PTH101
 
 
-def _checked(path: bytes, folders: dict[bytes, int]) -> bytes:
-    """A path in a folder of the same stream, so that no link can stand in the way."""
+def _check(path: bytes, folders: dict[bytes, int]) -> None:
+    """Let pass only a path in a folder of the same stream, so that no link stands in the way."""
     parent, _, name = path.rpartition(b"/")
     if path.count(b"/") > _DEEPEST:
         raise BadTree(f"{path[:100]!r}... lies too deep")
     if parent not in folders or name in (b"", b".", b"..") or b"\0" in name or is_of_git(name):
         raise BadTree(f"{path[:100]!r} must not be made")
-    return path
 
 
 def _checked_target(read: Read, size: int) -> bytes:
