@@ -60,16 +60,15 @@ def python(script: str, *words: str, before: tuple[str, ...] = ()) -> subprocess
 def brain() -> Iterator[tuple[subprocess.Popen[str], launch.Running]]:
     """Another process with an open sandbox in which something runs."""
     process = python(BRAIN, "stay")
-    with process:
+    with process, contextlib.ExitStack() as stack:
+        stack.callback(process.kill)
         assert process.stdout
         sandbox_id = process.stdout.readline().split()[0]
         yield process, next(one for one in launch.find_running() if one.sandbox_id == sandbox_id)
-        process.kill()
 
 
 def processes_of(running: launch.Running) -> list[psutil.Process]:
-    guardian = psutil.Process(running.pid)
-    found = [guardian, *guardian.children(recursive=True)]
+    found = psutil.Process(running.pid).children(recursive=True)
     assert ["sleep", "987"] in [process.cmdline() for process in found]
     return found
 
