@@ -1,0 +1,107 @@
+"""What may end an attempt from outside: a cancel, the clock, another worker, a lost ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from flowforge.engines.agent.calling import Ended
+from flowforge.errors import Unavailable
+from flowforge.ledger.journal.leases import Fenced, Lease
+from flowforge.ledger.journal.news import News
+from flowforge.ledger.journal.presence import LEASE_SECONDS, Presence
+from flowforge.rules.jobs import steps
+from flowforge.rules.jobs.records import Job
+from flowforge.rules.jobs.steps import Ending
+
+_RENEW_SECONDS = LEASE_SECONDS / 3
+T = TypeVar("T")
+
+
+class Watch:
+    """Keeps the lease of an attempt and stops its work when it must not go on."""
+
+    def __init__(self, presence: Presence, news: News, lease: Lease, job: Job) -> None:
+        self._presence, self._news, self._lease, self._job = presence, news, lease, job
+        self._stop: asyncio.Future[Ending | BaseException] = asyncio.Future()
+        self.on_last_call: Callable[[float], None] = lambda _: None
+        """Told the seconds left when few are."""
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the job may go on."""
+        job, now = self._job, datetime.now(UTC)
+        started = job.started_at or now
+        return steps.seconds_left(job.spec.limits, started, job.spec.deadline, now)
+
+    async def over(self, work: Any) -> Any:
+        """Do a piece of work unless the attempt has to stop; then it is cancelled at once.
+
+        Raises:
+            Ended: The job was cancelled, or its time is up.
+            Fenced: Another attempt has it.
+        """
+        doing = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({doing, self._stop}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not doing.done():
+                doing.cancel()
+                await asyncio.wait({doing})
+        if doing.cancelled() or (self._stop.done() and doing.exception() is not None):
+            stop = self._stop.result()
+            raise Ended(stop) if isinstance(stop, Ending) else stop
+        return doing.result()
+
+    async def keep(self) -> None:
+        """Renew the lease, hear of a cancel, look at the clock; until it is cancelled."""
+        warned = False
+        with self._news.watch(self._lease.job) as watch:
+            while not self._stop.done():
+                watch.seen()
+                await self._look()
+                left = self.seconds_left
+                if left <= 0:
+                    self._end(Ending(state="timed_out", reason="its time is up"))
+                    return
+                if not warned and left < self._job.spec.limits.wall_seconds * steps.WARNED_SHARE:
+                    warned = True
+                    self.on_last_call(left)
+                await watch.wait(min(_RENEW_SECONDS, max(0.05, self._next_look(left))))
+
+    def _next_look(self, left: float) -> float:
+        """The seconds until the warning or the end."""
+        warning = left - self._job.spec.limits.wall_seconds * steps.WARNED_SHARE
+        return warning if warning > 0 else left
+
+    async def _look(self) -> None:
+        try:
+            renewal = await self._presence.renew(self._lease)
+        except Fenced as lost:
+            self._end(lost)
+        except Unavailable:
+            return  # writes wait for the ledger; who takes the job meanwhile fences this attempt
+        else:
+            if renewal.cancelled_by is not None:
+                reason = f"cancelled by {renewal.cancelled_by}"
+                self._end(Ending(state="cancelled", reason=reason))
+
+    def _end(self, stop: Ending | BaseException) -> None:
+        if not self._stop.done():
+            self._stop.set_result(stop)
+
+
+@contextlib.asynccontextmanager
+async def watching(presence: Presence, news: News, lease: Lease, job: Job) -> AsyncIterator[Watch]:
+    """Keep a lease while the block lasts."""
+    watch = Watch(presence, news, lease, job)
+    keeping = asyncio.create_task(watch.keep())
+    try:
+        yield watch
+    finally:
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
