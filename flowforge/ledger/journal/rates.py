@@ -1,8 +1,8 @@
 """How fast the model may be asked, by all workers together.
 
-A bucket belongs to a credential, a class of models and a dimension; those the provider has said
-nothing about yet do not limit. Taking is one statement under the ledger's clock, and what it
-changes need not survive a power cut.
+A bucket belongs to a credential, a class of models and a dimension. Before the provider has told
+its limits, only requests are limited, with care. Taking is one statement under the ledger's clock,
+and what it changes need not survive a power cut.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ locked AS (
       ON a.key = b.key
    ORDER BY b.key FOR NO KEY UPDATE OF b
 ), verdict AS (
-  SELECT greatest(0, max(wait)) AS wait,
+  SELECT greatest(0, max(wait)) AS wait, count(*) AS limits,
          (SELECT reason FROM flowforge.breakers
            WHERE credential = :credential AND coalesce(until > now(), true)) AS breaker
     FROM locked
@@ -38,7 +38,7 @@ locked AS (
   UPDATE flowforge.buckets b SET arrival = l.arrival FROM locked l, verdict v
    WHERE b.key = l.key AND v.breaker IS NULL AND v.wait <= :longest
 )
-SELECT coalesce(wait, 0) AS wait, breaker, off FROM verdict, hasty
+SELECT wait, limits, breaker, off FROM verdict, hasty
 """)
 
 _GIVE_BACK = sa.text(f"""
@@ -102,6 +102,9 @@ async def take(
         "longest": longest,
     }
     row = (await run(engine, _TAKE, bound))[0]
+    if not row["limits"] and "requests" in amounts:
+        await _open(engine, credential, models, "requests", rates.UNKNOWN_REQUESTS)
+        row = (await run(engine, _TAKE, bound))[0]
     taken = row["breaker"] is None and row["wait"] <= longest
     return Turn(wait_seconds=row["wait"], taken=taken, breaker=row["breaker"])
 
@@ -124,9 +127,7 @@ async def correct(
     known = {row["key"] for row in rows}
     missing = [name for name in told if _key(credential, models, name) not in known]
     for dimension in missing:
-        bucket = rates.new(dimension, told[dimension].limit)
-        key = _key(credential, models, dimension)
-        await run(engine, _OPEN, {"key": key, "limit": bucket.limit, "burst": bucket.burst})
+        await _open(engine, credential, models, dimension, told[dimension].limit)
 
     def follow(key: str, bucket: Bucket, now: float) -> Bucket:
         return rates.correct(bucket, by_key[key], now)
@@ -157,6 +158,14 @@ async def read(engine: AsyncEngine, credential: str, models: str) -> dict[str, B
     """The buckets as they are, by dimension."""
     rows = await run(engine, _LOOK, {"keys": _all(credential, models)})
     return {row["key"].rpartition("/")[2]: _bucket(row) for row in rows}
+
+
+async def _open(
+    engine: AsyncEngine, credential: str, models: str, dimension: Dimension, limit: float
+) -> None:
+    bucket = rates.new(dimension, limit)
+    key = _key(credential, models, dimension)
+    await run(engine, _OPEN, {"key": key, "limit": bucket.limit, "burst": bucket.burst})
 
 
 Changed = Callable[[str, Bucket, float], Bucket]

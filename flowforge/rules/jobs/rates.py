@@ -22,11 +22,14 @@ HEADROOM = 0.95
 CUT = 0.8
 GROWTH = 0.05
 LOWEST_FACTOR = 0.05
-EPISODE_SECONDS = 15.0
+EPISODE_SECONDS = 5.0
 """Refusals so close together are one; growth waits as long after a change."""
 
+UNKNOWN_REQUESTS = 300.0
+"""Requests a minute before the provider has told its limit, which the first response does."""
+
 BURST_SECONDS: dict[Dimension, float] = {
-    "requests": 1.0,  # a crowd starts almost evenly
+    "requests": 0.5,  # a crowd starts almost evenly
     "input_tokens": 60.0,  # one call may need a good part of a minute's tokens
     "output_tokens": 60.0,
 }
@@ -91,14 +94,17 @@ def give_back(bucket: Bucket, amount: float) -> Bucket:
 def correct(bucket: Bucket, told: Told, now: float) -> Bucket:
     """Follow what a good response said; the same bucket when there is nothing to change.
 
-    A new limit is taken over, with its burst in proportion. Fewer tokens left than ours had means
-    somebody else uses the limit too: ours is emptied as far. More left means nothing, because what
-    is under way is not counted yet. A rate that was cut grows when it was quiet long enough.
+    A new limit is taken over, with its burst and what was taken in proportion. Fewer tokens left
+    than ours had means somebody else uses the limit too: ours is emptied as far. More left means
+    nothing, because what is under way is not counted yet. A rate that was cut grows when it was
+    quiet long enough.
     """
     changes: dict[str, float] = {}
     if told.limit > 0 and told.limit != bucket.limit:
         changes["limit"] = told.limit
         changes["burst"] = max(1.0, bucket.burst * told.limit / bucket.limit)
+        ahead = max(0.0, bucket.arrival - now)
+        changes["arrival"] = now + ahead * bucket.limit / told.limit
     if bucket.factor < 1 and now - bucket.changed_at >= EPISODE_SECONDS:
         changes["factor"] = min(1.0, bucket.factor + GROWTH)
         changes["changed_at"] = now

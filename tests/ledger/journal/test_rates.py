@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -9,6 +12,8 @@ from flowforge.ledger.journal import breakers, rates
 from flowforge.ledger.journal.connection import run
 from flowforge.rules.jobs import rates as rule
 from flowforge.rules.jobs.rates import Bucket, Told
+from flowforge.twin.model.limits import Limiter, Limits
+from flowforge.twin.model.problems import Rejected
 from tests.ledger.journal.steps import on
 
 CLOCK = sa.text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision) AS now")
@@ -83,9 +88,14 @@ def test_who_would_wait_too_long_takes_no_place(url: str) -> None:
     on(url, story)
 
 
-def test_nothing_limits_before_the_provider_said_something(url: str) -> None:
+def test_a_crowd_that_knows_no_limit_yet_starts_with_care(url: str) -> None:
     async def story(engine: AsyncEngine) -> None:
-        assert await take(engine, 10_000) == rates.Turn(wait_seconds=0, taken=True)
+        amounts: dict[rule.Dimension, float] = {"requests": 1, "output_tokens": 1e9}
+        takers = [rates.take(engine, "main", "opus", amounts) for _ in range(12)]
+        waits = sorted(turn.wait_seconds for turn in await asyncio.gather(*takers))
+        assert waits[0] == 0 and waits[-1] > 1
+        await learn(engine, 6000)
+        assert (await take(engine)).wait_seconds == 0
 
     on(url, story)
 
@@ -126,9 +136,46 @@ def test_what_somebody_else_used_is_followed_and_a_new_limit_taken_over(url: str
         assert (await take(engine)).wait_seconds > 0.05
         await learn(engine, 1200)
         held = await bucket(engine)
-        assert (held.limit, held.burst) == (1200, 20)
+        assert (held.limit, held.burst) == (1200, 10)
 
     on(url, story)
+
+
+@pytest.mark.slow
+def test_a_storm_of_thirty_workers_is_hardly_ever_told_that_it_is_too_fast(url: str) -> None:
+    provider = Limiter(time.monotonic)
+    provider.set(Limits(requests=1200, burst=20 / 1200))
+    jitter = random.Random(7)
+    asked, refused = 0, 0
+
+    async def call(engine: AsyncEngine) -> bool:
+        nonlocal asked, refused
+        await asyncio.sleep((await take(engine)).wait_seconds + jitter.random() * 0.05)
+        asked += 1
+        try:
+            provider.take(10, 10)
+        except Rejected as no:
+            refused += 1
+            await rates.refuse(engine, "main", "opus", float(no.headers["retry-after"]))
+            return False
+        remaining = provider.headers()["anthropic-ratelimit-requests-remaining"]
+        await learn(engine, 1200, remaining=float(remaining))
+        return True
+
+    async def work(engine: AsyncEngine) -> None:
+        done = 0
+        while done < 8:
+            done += await call(engine)
+
+    async def story(engine: AsyncEngine) -> float:
+        began = time.monotonic()
+        await asyncio.gather(*[work(engine) for _ in range(30)])
+        return time.monotonic() - began
+
+    seconds = on(url, story, connections=8)
+    assert refused <= 0.01 * asked
+    assert asked - refused == 240
+    assert seconds < 1.25 * 240 / 20
 
 
 def test_an_open_breaker_lets_nobody_take(url: str) -> None:

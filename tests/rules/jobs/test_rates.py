@@ -71,7 +71,7 @@ def test_a_response_that_tells_nothing_new_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dimension", "burst"), [("requests", 10), ("input_tokens", 600), ("output_tokens", 600)]
+    ("dimension", "burst"), [("requests", 5), ("input_tokens", 600), ("output_tokens", 600)]
 )
 def test_a_new_bucket_lets_a_large_call_through_but_no_crowd(
     dimension: Dimension, burst: float
@@ -91,6 +91,9 @@ def test_a_new_limit_is_taken_over_with_its_burst() -> None:
     followed = correct(FULL, Told(limit=1200, remaining=1200), NOW)
     assert (followed.limit, followed.burst) == (1200, 20)
     assert correct(FULL, Told(limit=0, remaining=0), NOW).limit == 600
+    used, _ = take(FULL, 30, NOW)
+    faster = correct(used, Told(limit=1200, remaining=1200), NOW)
+    assert (faster.arrival - NOW) * faster.rate == pytest.approx(30)
 
 
 def test_a_crowd_of_refusals_cuts_once() -> None:
