@@ -16,7 +16,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,14 @@ from flowforge.engines.sandboxes import cgroups, launch
 from flowforge.engines.sandboxes.cgroups import Cgroup
 from flowforge.engines.sandboxes.inside import system, walls
 from flowforge.engines.sandboxes.kept import MOST_FILES, Kept, Share
+from flowforge.engines.sandboxes.proxy import (
+    PROXY_VARIABLES,
+    PUBLIC,
+    Attempt,
+    Proxy,
+    Route,
+    note,
+)
 from flowforge.engines.sandboxes.sandbox import Sandbox
 from flowforge.engines.sandboxes.session import Session
 from flowforge.errors import FlowForgeError, Refused
@@ -60,12 +68,21 @@ class LocalProvider:
     Args:
         folders: More folders that commands may read and run, at the paths they have here. The
             Python that runs this is among them.
+        report: Told, with the job, of each connection its commands asked for.
+        route: How names of hosts become addresses that may be reached.
     """
 
     kind = "local"
 
-    def __init__(self, folders: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path] = (),
+        report: Callable[[str, Attempt], None] = note,
+        route: Route = PUBLIC,
+    ) -> None:
         self._folders = (*folders, Path(sys.base_prefix))
+        self._report = report
+        self._route = route
 
     def why_not(self) -> FlowForgeError | None:
         """What this machine lacks, found out by making a sandbox."""
@@ -87,7 +104,14 @@ class LocalProvider:
         wishes = self._wishes(choice, group)
         launched = await asyncio.to_thread(launch.launch, name, wishes, group)
 
+        proxy = None
+        if launched.listener:
+            proxy = Proxy(choice.egress, lambda attempt: self._report(job, attempt), self._route)
+            await proxy.serve(launched.listener)
+
         async def end() -> None:
+            if proxy:
+                await proxy.close()
             await asyncio.to_thread(launched.end)
 
         reader, writer = await asyncio.open_unix_connection(sock=launched.stream)
@@ -110,6 +134,7 @@ class LocalProvider:
         memory = choice.memory_mb * _MEGABYTE
         files = max(choice.disk_mb * _FILES_PER_MEGABYTE, _FEWEST_FILES)
         variables = _VARIABLES | {"PATH": ":".join([_PATH, *self._programs()])}
+        variables |= PROXY_VARIABLES if choice.egress else {}
         return {
             "account": _NOBODY if os.geteuid() == 0 else None,
             "disk_bytes": choice.disk_mb * _MEGABYTE,
