@@ -220,11 +220,9 @@ class Hands:
         if asked.state == "granted":
             return None
         if asked.state == "denied":
-            return DENIED
+            return DENIED if asked.answered_by else UNANSWERED
         left = (asked.until - datetime.now(UTC)).total_seconds()
-        if left <= 0:
-            return UNANSWERED
-        raise Parked(f"approval: {command[:200]}", left)
+        raise Parked(f"approval: {command[:200]}", max(0.0, left))
 
     async def _tell(self, turn: int, call: Call, state: str, **more: object) -> None:
         await self._happenings.add(
