@@ -26,6 +26,9 @@ trap '__status=$?; __keep; exit $__status' EXIT
 eval "$__command"
 """
 
+# A model edits a file twice in a second, which Python's compiled files do not notice.
+_ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1"}
+
 
 class BashInput(ToolInput):
     """What the model gives to the bash tool."""
@@ -78,6 +81,7 @@ class Shell:
                 ["bash", "-c", _SHELL, "bash", str(self._restarts)],
                 timeout_seconds=self._timeout_seconds,
                 input=command.encode(),
+                env=_ENVIRONMENT,
                 spool=file,
             )
         shown = self._files.show(tool_use_id, ran)

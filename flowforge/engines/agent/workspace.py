@@ -38,6 +38,7 @@ class Workspace:
         self._places = places
         self._trees = Trees(places, base)
         self._last = Kept(base.shown, base.shown)
+        self._is_last = True
 
     @classmethod
     async def bring(
@@ -68,7 +69,10 @@ class Workspace:
         self._last = await self._trees.keep()
 
     async def give(self, sandbox: Sandbox) -> None:
-        """Put the files into a new sandbox."""
+        """Put the files into a new sandbox, as they were kept last."""
+        if not self._is_last:  # a sandbox was lost while its files were brought
+            await self._trees.restore(self._last.tree)
+            self._is_last = True
         await sandbox.push(self._places.files)
 
     async def keep(self, sandbox: Sandbox) -> Step:
@@ -78,10 +82,11 @@ class Workspace:
             SandboxLost: The sandbox is gone; what was kept before still is.
             Refused: More has changed than can be kept.
         """
+        self._is_last = False
         await sandbox.pull(self._places.files)
         kept = await self._trees.keep()
         pack = await self._trees.export_pack(self._last.tree, kept.tree)
-        self._last = kept
+        self._last, self._is_last = kept, True
         return Step(kept, pack)
 
     async def patch(self) -> Patch:

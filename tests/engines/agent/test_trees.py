@@ -14,6 +14,7 @@ import pytest
 from flowforge.engines.agent.sources import bring
 from flowforge.engines.agent.trees import MOST_FILE_BYTES, MOST_IGNORED_BYTES, Kept, Trees
 from flowforge.engines.agent.workspace import Workspace
+from flowforge.engines.sandboxes.sandbox import SandboxLost
 from flowforge.errors import Damaged
 from flowforge.rules.jobs.spec import Empty, FileSet, GitSource
 from tests.engines.agent.folder_sandbox import FolderSandbox
@@ -64,6 +65,31 @@ def test_a_job_goes_on_elsewhere_from_its_base_and_its_packs(origin: Path, tmp_p
         again = await files.keep(second)
         assert (again.kept, again.pack) == (steps[-1].kept, b"")
         assert await files.patch() == await first.files.patch()
+
+    asyncio.run(work())
+
+
+class LostOnTheWay(FolderSandbox):
+    """Is lost when a part of its files has come."""
+
+    async def pull(self, folder: Path) -> None:
+        (folder / "a").unlink()
+        (folder / "half").write_text("of a file")
+        raise SandboxLost("It is lost.", hint="Open another.")
+
+
+def test_a_sandbox_lost_while_its_files_are_brought_takes_nothing_with_it(
+    origin: Path, tmp_path: Path
+) -> None:
+    async def work() -> None:
+        first = await Desk.of(GitSource(url=str(origin)), tmp_path / "one")
+        step = await first.run("echo kept > new; mkdir o; echo ignored > o/f")
+        with pytest.raises(SandboxLost):
+            await first.files.keep(LostOnTheWay(tmp_path / "lost"))
+        second = FolderSandbox(tmp_path / "two")
+        await first.files.give(second)
+        assert contents(Path(second.workspace)) == contents(first.here)
+        assert (await first.files.keep(second)).kept == step.kept
 
     asyncio.run(work())
 
