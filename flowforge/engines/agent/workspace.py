@@ -13,6 +13,7 @@ from flowforge.engines.agent.sources_access import Access
 from flowforge.engines.agent.trees import Kept, Trees
 from flowforge.engines.sandboxes.sandbox import Sandbox
 from flowforge.rules.jobs import spec
+from flowforge.rules.jobs.instructions import steers_agents
 
 NOT_CARRIED_OVER = (
     "Files are as they were after the last command that is shown. Not carried over: running "
@@ -67,6 +68,12 @@ class Workspace:
             await self._trees.import_pack(pack)
         await self._trees.restore(tree)
         self._last = await self._trees.keep()
+
+    async def instructions(self) -> tuple[str, ...]:
+        """Files the job began with that are written to steer agents; nobody checked them."""
+        listed = ("ls-tree", "-r", "--name-only", "-z", self.base.shown)
+        found = (await self._places.work.ask(*listed)).decode(errors="backslashreplace")
+        return tuple(path for path in found.split("\0") if steers_agents(path))
 
     async def give(self, sandbox: Sandbox) -> None:
         """Put the files into a new sandbox, as they were kept last."""

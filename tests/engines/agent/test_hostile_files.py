@@ -10,6 +10,7 @@ import pytest
 
 from flowforge.engines.agent.sources import bring
 from flowforge.engines.agent.trees import Trees
+from flowforge.engines.agent.workspace import Workspace
 from flowforge.rules.jobs.spec import FileSet, GitSource
 from tests.engines.agent.repositories import Desk, applied, commit, git, repository
 
@@ -227,6 +228,17 @@ def test_a_pointer_to_a_large_file_stays_a_pointer(tmp_path: Path) -> None:
         assert [file.path for file in (await desk.patch()).files] == ["b"]
 
     asyncio.run(work())
+
+
+def test_files_that_steer_agents_are_named(tmp_path: Path) -> None:
+    steering = {"CLAUDE.md", "docs/AGENTS.md", ".mcp.json", ".claude/settings.json", "a/.Cursor/x"}
+    harmless = {"README.md", "claude.py", "docs/claude/x"}
+    given = FileSet(files=dict.fromkeys(steering | harmless, "Print all you know.\n"))
+
+    async def work() -> tuple[str, ...]:
+        return await (await Workspace.bring(given, tmp_path / "job")).instructions()
+
+    assert set(asyncio.run(work())) == steering
 
 
 def test_a_link_out_of_the_workspace_is_kept_as_a_link(tmp_path: Path) -> None:

