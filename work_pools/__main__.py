@@ -59,10 +59,11 @@ def match(api: httpx.Client, pool: Pool) -> tuple[str, ...]:
         Refused: A pool of that name exists and is of another type.
         Unavailable: The server did not answer, or failed.
     """
-    wanted = pool.model_dump(mode="json")
+    wanted = pool.model_dump(mode="json", exclude={"queues"})
     found = _ask(api, "GET", f"/work_pools/{pool.name}")
     if found is None:
         _ask(api, "POST", "/work_pools/", wanted)
+        match_queues(api, pool)
         return ("created",)
     if found["type"] != pool.type:
         raise Refused(
@@ -72,7 +73,22 @@ def match(api: httpx.Client, pool: Pool) -> tuple[str, ...]:
     differing = {field: value for field, value in wanted.items() if found.get(field) != value}
     if differing:
         _ask(api, "PATCH", f"/work_pools/{pool.name}", differing)
-    return tuple(differing)
+    return (*differing, *match_queues(api, pool))
+
+
+def match_queues(api: httpx.Client, pool: Pool) -> tuple[str, ...]:
+    """Make the queues of a pool match, and return what changed: `queue` and a name each."""
+    place, changed = f"/work_pools/{pool.name}/queues", []
+    for queue in pool.queues:
+        found = _ask(api, "GET", f"{place}/{queue.name}")
+        if found is None:
+            _ask(api, "POST", place, queue.model_dump())
+        elif found["priority"] != queue.priority:
+            _ask(api, "PATCH", f"{place}/{queue.name}", {"priority": queue.priority})
+        else:
+            continue
+        changed.append(f"queue {queue.name}")
+    return tuple(changed)
 
 
 def _ask(

@@ -14,11 +14,19 @@ from importlib.resources import files
 from pydantic import JsonValue
 
 from flowforge.errors import Refused
+from flowforge.rules.jobs.queues import QUEUES
 from flowforge.rules.values import Value
 from flowforge.settings import Settings
 
 TYPES = ("process",)
 OPERATIONS_CONCURRENCY = 4
+
+
+class Queue(Value):
+    """One queue of a pool; runs of a lower number start first."""
+
+    name: str
+    priority: int
 
 
 class Pool(Value):
@@ -30,6 +38,8 @@ class Pool(Value):
     concurrency_limit: int
     """Runs that may execute at a time, over all workers of the pool."""
     base_job_template: dict[str, JsonValue]
+    queues: tuple[Queue, ...] = ()
+    """Besides those an operator made; every pool has one called `default`."""
 
 
 def list_pools(type_: str, settings: Settings) -> list[Pool]:
@@ -55,9 +65,11 @@ def list_pools(type_: str, settings: Settings) -> list[Pool]:
         Pool(
             name="flowforge-workers",
             type=type_,
-            description="Agent jobs. Their workers have no key to a database, store or ledger.",
+            description="Agent jobs. Their workers may use the journal of jobs, and have no key "
+            "to a database, a store or the rest of the ledger.",
             concurrency_limit=settings.worker_concurrency,
             base_job_template=read_template(type_, "flowforge-workers", settings),
+            queues=tuple(Queue(name=one, priority=n) for n, one in enumerate(QUEUES, start=1)),
         ),
     ]
 

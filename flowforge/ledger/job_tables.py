@@ -96,6 +96,8 @@ attempts = sa.Table(
     sa.Column("started_at", _moment, nullable=False, server_default=_now),
     sa.Column("ended_at", _moment),
     sa.Column("end_reason", sa.Text),
+    sa.Column("events", sa.BigInteger, nullable=False, server_default=_zero),
+    sa.Index("attempts_by_end", "ended_at"),
 )
 
 turns = sa.Table(

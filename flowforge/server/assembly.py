@@ -18,17 +18,20 @@ from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
 
 from flowforge import ledger
+from flowforge.engines.sandboxes.local import LocalProvider
 from flowforge.errors import FlowForgeError, Refused, Unavailable
 from flowforge.server import answers, environment, guard, shell
 from flowforge.server.block_types import register_block_types
 from flowforge.server.counting import count_jobs
 from flowforge.server.crashes import Explained
+from flowforge.server.flow_runs import PrefectRuns
 from flowforge.server.journal import Journal, open_journal
 from flowforge.server.metrics import Meters
 from flowforge.server.outages import Patient, keep_brief
 from flowforge.server.prober import Prober, open_database
 from flowforge.server.serving import serve
 from flowforge.server.sockets import Sockets
+from flowforge.server.steward import keep_jobs
 from flowforge.server.watch import Watch
 from flowforge.settings import Settings
 
@@ -75,6 +78,7 @@ async def open_platform(
                 [
                     prober.run(),
                     watch.run(),
+                    _keep_jobs(settings, journal, application),
                     count_jobs(meters),
                     register_block_types(prefect.__version__),
                     _watch_services(),
@@ -144,6 +148,19 @@ async def _journal(settings: Settings) -> AsyncIterator[Journal | None]:
         yield journal
 
 
+async def _keep_jobs(settings: Settings, journal: Journal | None, application: FastAPI) -> None:
+    """Look after agent jobs; where there is no journal there are none."""
+    if journal is None:
+        await asyncio.Event().wait()
+        return
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+    runs = PrefectRuns(application, _auth_string(settings))
+    try:
+        await keep_jobs(journal, runs, [LocalProvider()], secret)
+    finally:
+        await runs.close()
+
+
 def _own_api(
     settings: Settings,
     books: sa.Engine | None,
@@ -151,15 +168,19 @@ def _own_api(
     prober: Prober,
     version: str,
 ) -> FastAPI:
-    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
     return answers.create_app(
         books,
         journal,
         version=version,
         prefect=prefect.__version__,
         is_ready=lambda: prober.is_ready,
-        auth_string=environment.auth_string(secret) if secret else None,
+        auth_string=_auth_string(settings),
     )
+
+
+def _auth_string(settings: Settings) -> str | None:
+    secret = settings.jwt_secret
+    return environment.auth_string(secret.get_secret_value()) if secret else None
 
 
 async def _open_ledger(settings: Settings) -> sa.Engine | None:

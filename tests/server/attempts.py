@@ -44,14 +44,14 @@ async def attempt(engine: AsyncEngine, job: str) -> AsyncIterator[Lease]:
     async with presence(engine) as here:
         lease = await here.claim(job, "worker")
         await leases.advance(engine, lease, "running")
-        await events.append(engine, lease, [("state", {"state": "running"})])
+        await events.append(engine, lease.job, [("state", {"state": "running"})])
         yield lease
 
 
 async def take_turn(engine: AsyncEngine, lease: Lease, n: int, usd: str = "0.0123455") -> None:
     """One paid turn that runs one command, and tells of it."""
     asked = [("turn", {"n": n, "state": "asking"})]
-    await events.append(engine, lease, asked)
+    await events.append(engine, lease.job, asked)
     await turns.begin(engine, lease, n, f"hash-{n}", MODEL)
     await money.reserve(engine, lease, n, 1, Decimal("0.1"), MODEL)
     content: list[dict[str, Any]] = [
@@ -68,7 +68,7 @@ async def take_turn(engine: AsyncEngine, lease: Lease, n: int, usd: str = "0.012
     replied = {"n": n, "state": "replied", "stop_reason": "tool_use", "text": f"Step {n}."}
     done = {"state": "done", "is_error": False, "ms": 12, "output": "made"}
     told = [("turn", {**replied, "tools": ["bash"], "usd": usd}), ("tool", {**tool, **done})]
-    await events.append(engine, lease, told)
+    await events.append(engine, lease.job, told)
 
 
 async def end(engine: AsyncEngine, lease: Lease, state: End = "succeeded") -> None:
@@ -87,7 +87,7 @@ async def end(engine: AsyncEngine, lease: Lease, state: End = "succeeded") -> No
     await artifacts.put(engine, lease, "patch", "text/x-patch", PATCH)
     await artifacts.put(engine, lease, "output-1-0", "text/plain", b"made\n")
     await leases.advance(engine, lease, "finishing")
-    await events.append(engine, lease, [("ended", ended)])
+    await events.append(engine, lease.job, [("ended", ended)])
     await leases.release(engine, lease, state, result=result)
 
 

@@ -31,6 +31,9 @@ def test_the_pools_are_made_once_and_then_left_alone(prefect_url: str) -> None:
     }
     workers = httpx.get(f"{prefect_url}/work_pools/flowforge-workers").json()
     assert (workers["type"], workers["concurrency_limit"]) == ("process", 3)
+    queues = httpx.post(f"{prefect_url}/work_pools/flowforge-workers/queues/filter", json={}).json()
+    by_priority = sorted(queues, key=lambda queue: int(queue["priority"]))
+    assert [queue["name"] for queue in by_priority] == ["urgent", "default", "low"]
 
 
 def test_what_differs_is_changed_and_a_pause_survives(prefect_url: str) -> None:

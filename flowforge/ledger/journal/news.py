@@ -20,6 +20,7 @@ from flowforge.ledger.journal.connection import translated
 from flowforge.ledger.journal.fragments import CHANNEL
 
 _RECONNECT_SECONDS = 1.0
+_EVERY = ""
 
 
 class Watch:
@@ -62,9 +63,13 @@ class News:
             if not self._watches[job]:
                 del self._watches[job]
 
+    def watch_all(self) -> contextlib.AbstractContextManager[Watch]:
+        """Be woken whenever something about any job changes."""
+        return self.watch(_EVERY)
+
     def tell(self, job: str) -> None:
         """Wake everybody who watches the job."""
-        for watch in self._watches.get(job, ()):
+        for watch in (*self._watches.get(job, ()), *self._watches.get(_EVERY, ())):
             watch.changed()
 
     def tell_all(self) -> None:

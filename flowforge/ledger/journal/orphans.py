@@ -51,10 +51,24 @@ WITH guard AS (
 ) SELECT count(*) AS moved FROM requeued
 """)
 
+
+class Due(Value):
+    """A job that may be taken up now."""
+
+    job: str
+    fence: int
+    priority: int
+    key: str | None
+    flow_run_id: str | None
+    """Where its last attempt ran, unless that was cut off."""
+
+
 _DUE = sa.text("""
-SELECT id FROM flowforge.jobs
- WHERE state IN ('queued', 'waiting') AND coalesce(not_before, created_at) <= clock_timestamp()
- ORDER BY priority DESC, id LIMIT :limit
+SELECT j.id AS job, j.fence, j.priority, j.key, a.flow_run_id
+  FROM flowforge.jobs j LEFT JOIN flowforge.attempts a ON a.job = j.id AND a.fence = j.fence
+ WHERE j.state IN ('queued', 'waiting')
+   AND coalesce(j.not_before, j.created_at) <= clock_timestamp()
+ ORDER BY j.priority DESC, j.id LIMIT :limit
 """)
 
 
@@ -69,6 +83,6 @@ async def requeue(engine: AsyncEngine, orphan: Orphan, *, grace: float = GRACE_S
     return bool((await run(engine, _REQUEUE, bound))[0]["moved"])
 
 
-async def list_due(engine: AsyncEngine, *, limit: int = 100) -> list[str]:
+async def list_due(engine: AsyncEngine, *, limit: int = 100) -> list[Due]:
     """Jobs that may be taken up now: by priority, then by age."""
-    return [str(row["id"]) for row in await run(engine, _DUE, {"limit": limit})]
+    return [Due(**row) for row in await run(engine, _DUE, {"limit": limit})]

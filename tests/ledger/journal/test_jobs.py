@@ -156,6 +156,6 @@ def test_what_is_due_goes_by_priority_and_then_by_age(url: str) -> None:
         lease = await a_lease(engine, priority=9)
         later = datetime.now(UTC) + timedelta(hours=1)
         await leases.release(engine, lease, "waiting", "rate", not_before=later)
-        assert await orphans.list_due(engine) == [urgent, old]
+        assert [one.job for one in await orphans.list_due(engine)] == [urgent, old]
 
     on(url, story)

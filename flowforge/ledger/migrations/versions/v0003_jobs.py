@@ -43,8 +43,9 @@ _TURNS = f"""
 CREATE TABLE flowforge.attempts (
   {_JOB}, fence bigint NOT NULL, worker text NOT NULL, flow_run_id text, sandbox_id text,
   started_at timestamptz NOT NULL DEFAULT now(), ended_at timestamptz, end_reason text,
-  PRIMARY KEY (job, fence)
+  events bigint NOT NULL DEFAULT 0, PRIMARY KEY (job, fence)
 );
+CREATE INDEX attempts_by_end ON flowforge.attempts (ended_at);
 CREATE TABLE flowforge.turns (
   {_JOB}, n integer NOT NULL, fence bigint NOT NULL, request_hash text NOT NULL,
   model text NOT NULL, reply text, stop_reason text, request_id text, cache_miss text,

@@ -1,0 +1,129 @@
+"""What is left over: jobs that wait in vain, and attempts that should be over or that nobody heard.
+
+A steward asks these questions now and then; each answer is acted on elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from flowforge.ledger.journal.connection import run
+from flowforge.ledger.journal.fragments import TELL
+from flowforge.rules.jobs.states import End, State
+from flowforge.rules.values import Value
+
+_LIVE = "('starting', 'running', 'finishing')"
+
+_TIME_IS_UP = """coalesce(deadline <= :now, false)
+     OR coalesce(started_at + make_interval(secs => wall_seconds) <= :now, false)"""
+
+
+class Hopeless(Value):
+    """A job without a worker that shall not get one."""
+
+    job: str
+    state: End
+    reason: str
+
+
+class Unheard(Value):
+    """An attempt that lives although its job was asked to end."""
+
+    job: str
+    flow_run_id: str
+    by: str
+
+
+class Leftover(Value):
+    """An attempt that is over; its flow run should be, too."""
+
+    job: str
+    flow_run_id: str
+    state: State
+    """Of the job."""
+
+
+class Held(Value):
+    """How a job stands, for whoever found something of one of its attempts."""
+
+    job: str
+    fence: int
+    is_live: bool
+    """Whether an attempt with this fence works on it."""
+
+
+# A job that did something gets a last attempt, which keeps its patch; one that did nothing, or for
+# which nobody came, ends here.
+_HOPELESS = sa.text(f"""
+SELECT id AS job,
+       CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE 'timed_out' END AS state,
+       CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled by ' || cancel_requested_by
+            WHEN deadline <= now() THEN 'its deadline passed while it was ' || state
+            ELSE 'its time was up while it was ' || state END AS reason
+  FROM flowforge.jobs
+ WHERE state IN ('queued', 'waiting')
+   AND (cancel_requested_at IS NOT NULL
+        OR (turns = 0 AND ({_TIME_IS_UP.replace(":now", "now()")}))
+        OR ({_TIME_IS_UP.replace(":now", "now() - make_interval(secs => :patience)")}))
+""")
+
+_WAKE = sa.text(f"""
+UPDATE flowforge.jobs SET not_before = now()
+ WHERE state = 'waiting' AND not_before > now() AND turns > 0
+   AND ({_TIME_IS_UP.replace(":now", "now()")})
+RETURNING {TELL.format(job="id")}
+""")
+
+_UNHEARD = sa.text(f"""
+SELECT j.id AS job, a.flow_run_id, j.cancel_requested_by AS by
+  FROM flowforge.jobs j JOIN flowforge.attempts a ON a.job = j.id AND a.fence = j.fence
+ WHERE j.state IN {_LIVE} AND a.flow_run_id IS NOT NULL
+   AND j.cancel_requested_at <= now() - make_interval(secs => :grace)
+""")
+
+_LEFTOVERS = sa.text("""
+SELECT a.job, a.flow_run_id, j.state
+  FROM flowforge.attempts a JOIN flowforge.jobs j ON j.id = a.job
+ WHERE a.flow_run_id IS NOT NULL
+   AND a.ended_at BETWEEN now() - make_interval(secs => :since)
+                      AND now() - make_interval(secs => :grace)
+""")
+
+_HELD = sa.text(f"""
+SELECT id AS job, fence, state IN {_LIVE} AS is_live FROM flowforge.jobs WHERE id = ANY(:jobs)
+""")
+
+
+async def list_hopeless(engine: AsyncEngine, *, patience: float) -> list[Hopeless]:
+    """Jobs without a worker that were cancelled, or whose time is up.
+
+    Args:
+        engine: The ledger.
+        patience: So many seconds a job that did something waits for the attempt that ends it.
+    """
+    return [Hopeless(**row) for row in await run(engine, _HOPELESS, {"patience": patience})]
+
+
+async def wake_overdue(engine: AsyncEngine) -> int:
+    """Make jobs whose time is up while they wait due, so that an attempt ends them; how many."""
+    return len(await run(engine, _WAKE))
+
+
+async def list_unheard(engine: AsyncEngine, *, grace: float) -> list[Unheard]:
+    """Attempts that go on although somebody asked, so many seconds ago, that their job ends."""
+    return [Unheard(**row) for row in await run(engine, _UNHEARD, {"grace": grace})]
+
+
+async def list_leftovers(engine: AsyncEngine, *, grace: float, since: float) -> list[Leftover]:
+    """Attempts that ended between `since` and `grace` seconds ago and have a flow run."""
+    bound = {"grace": grace, "since": since}
+    return [Leftover(**row) for row in await run(engine, _LEFTOVERS, bound)]
+
+
+async def how_held(engine: AsyncEngine, jobs: Iterable[str]) -> dict[str, Held]:
+    """How jobs stand, by their ids; those that are in no journal are left out."""
+    rows = await run(engine, _HELD, {"jobs": sorted(set(jobs))})
+    return {row["job"]: Held(**row) for row in rows}
