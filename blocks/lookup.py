@@ -9,16 +9,22 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import SecretStr
 
+from blocks.claude import ClaudeAccount
+from blocks.git import GitRepository
 from blocks.postgres import PostgresServer
 from blocks.recovery import BackupKey
 from blocks.redis import RedisServer
 from blocks.storage import BackupStore
+from flowforge.engines.agent.sources_access import Access
 from flowforge.errors import Refused
 from flowforge.rules import names
 from flowforge.rules.addresses import PostgresAddress, StoreAddress
+from flowforge.rules.jobs.accounts import Account
 from flowforge.rules.redis_addresses import AnyRedis
+from flowforge.settings import read_settings
 
 B = TypeVar("B", bound=Block)
+_IN_UI = "Create it in Prefect's UI: Blocks, then {word}, with the name {name}."
 
 
 def find_server(name: str) -> PostgresAddress:
@@ -75,6 +81,32 @@ def find_keys() -> tuple[SecretStr, ...]:
     return tuple(BackupKey.model_validate(document.data).key for document in found)
 
 
+def find_account(name: str) -> Account:
+    """The account of a name that pays for the model; `default` may be the environment's key.
+
+    Raises:
+        Refused: There is none.
+    """
+    settings = read_settings()
+    if name == "default" and settings.anthropic_api_key is not None:
+        return Account(
+            name=name,
+            api_key=settings.anthropic_api_key,
+            base_url=settings.anthropic_base_url,
+        )
+    return _load(ClaudeAccount, name, "Claude account", by=_IN_UI).account(name)
+
+
+def find_git_access(name: str) -> Access:
+    """What opens a private repository, by the name it was registered under.
+
+    Raises:
+        Refused: There is none.
+    """
+    names.check_system_name(name, kind="Git access")
+    return _load(GitRepository, name, "Git access", by=_IN_UI).access(name)
+
+
 def saved_names(kind: type[Block]) -> list[str]:
     """The names under which blocks of a kind are saved, in order."""
     slug = kind.get_block_type_slug()
@@ -88,14 +120,15 @@ def saved_names(kind: type[Block]) -> list[str]:
     return sorted(document.name for document in documents if document.name)
 
 
-def _load(kind: type[B], name: str, word: str) -> B:
+def _load(kind: type[B], name: str, word: str, by: str = "") -> B:
     try:
         loaded = kind.load(name)
     except ValueError as error:
         known = ", ".join(saved_names(kind)) or "none"
         raise Refused(
             f"No {word} is registered as {name!r}; registered are: {known}.",
-            hint=f"Register it with `flowforge {word} add {name}`.",
+            hint=by.format(word=word, name=name)
+            or f"Register it with `flowforge {word} add {name}`.",
         ) from error
     assert isinstance(loaded, kind)  # the call is synchronous here
     return loaded

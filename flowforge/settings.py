@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     """The internal auth string between the shell, Prefect's API and its workers."""
 
     anthropic_api_key: SecretStr | None = Field(default=None, validation_alias="ANTHROPIC_API_KEY")
+    anthropic_base_url: str | None = Field(default=None, validation_alias="ANTHROPIC_BASE_URL")
+    """Where the model's API listens, when it is not at Anthropic's."""
+
     worker_concurrency: int = Field(default=2, ge=1, validation_alias="WORKER_CONCURRENCY")
     """Runs one worker may execute at a time."""
 
@@ -70,6 +73,7 @@ class Settings(BaseSettings):
     ui_port: int | None = None
     metrics_port: int | None = None
     postgres_port: int | None = None
+    model_port: int | None = None
     """A fixed port is refused when taken; an unset one moves to the next free port."""
 
     listeners: str = ""

@@ -47,6 +47,11 @@ class Recorder:
         """Say in one line why there was nothing to do."""
         self.outcome, self.evidence = "skipped", evidence
 
+    def ended(self, outcome: str, evidence: str, **facts: object) -> None:
+        """Say in one line how something ended that may end in more ways than well."""
+        self.done(evidence, **facts)
+        self.outcome = outcome
+
     def done(self, evidence: str, **facts: object) -> None:
         """Say in one line what was achieved, and keep the values behind it."""
         self.evidence = evidence

@@ -24,6 +24,9 @@ from flowforge.errors import Refused
 from flowforge.local.state import State, StateFolder
 
 DATABASES = ("prefect", "flowforge", "shop")
+AGENTS = "agents"
+"""The role of those who run agent jobs: it has no database, and may only use the journal's."""
+
 _LONGEST_SOCKET_FOLDER_BYTES = 85
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
@@ -102,6 +105,10 @@ class OwnPostgres:
                 session.execute(
                     SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(Identifier(name))
                 )
+            self._furnish_role(session, AGENTS, is_new=AGENTS not in roles)
+            session.execute(
+                SQL("GRANT CONNECT ON DATABASE flowforge TO {}").format(Identifier(AGENTS))
+            )
 
     def drop_rehearsals(self, name: str) -> None:
         """Drop what earlier tours restored under a name, and what was kept when they did."""

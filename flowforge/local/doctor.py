@@ -194,9 +194,10 @@ def check_ports(settings: Settings, folder: StateFolder) -> Iterator[Finding]:
     ours = run is not None and run.is_supervised
     fixed = {"api": settings.api_port, "ui": settings.ui_port}
     fixed |= {"metrics": settings.metrics_port, "postgres": settings.postgres_port}
+    fixed |= {"model": settings.model_port}
     for name, usual in ports.DEFAULTS.items():
         port = fixed[name] or (state.ports.get(name) if state and ours else None) or usual
-        address = "127.0.0.1" if name == "postgres" else settings.host
+        address = "127.0.0.1" if name in ("postgres", "model") else settings.host
         if ports.is_free(port, address):
             said = "not taken, though the platform runs" if ours else "free"
             hint = "The part that should listen is down; run `flowforge up`." if ours else ""

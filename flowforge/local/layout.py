@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowforge.engines.postgres import identity
-from flowforge.local.database import OwnPostgres
+from flowforge.local.database import AGENTS, OwnPostgres
 from flowforge.local.part import Part
 from flowforge.local.state import StateFolder
 from flowforge.settings import PROJECT_ROOT, Settings
@@ -133,6 +133,24 @@ class Layout:
             stop_seconds=10.0,
         )
 
+    @property
+    def is_rehearsing(self) -> bool:
+        """Whether agent jobs ask no model, because there is no key to ask one with."""
+        return self.settings.anthropic_api_key is None
+
+    def model_part(self) -> Part:
+        """The rehearsal model, which stands in for the model's API."""
+        port = str(self.ports["model"])
+        return Part(
+            name="model",
+            command=(sys.executable, "-m", "flowforge.twin.model", "--port", port),
+            environment=self._base(),
+            directory=str(PROJECT_ROOT),
+            log=str(self.folder.log("model")),
+            level=1,
+            stop_seconds=5.0,
+        )
+
     def worker_parts(self, warm_sockets: Mapping[str, str]) -> list[Part]:
         """A worker for each pool, and a process that keeps the libraries warm beside it.
 
@@ -146,6 +164,7 @@ class Layout:
     def digest(self) -> str:
         """Digest of everything the processes are started with, the code they run included."""
         parts = [self.postgres_part(), self.server_part(), *self.worker_parts({})]
+        parts += [self.model_part()] if self.is_rehearsing else []
         warm = self.settings.warm
         return digest([part.to_json() for part in parts], warm, code_of("flowforge", "blocks"))
 
@@ -182,8 +201,19 @@ class Layout:
         }
         if pool == OPERATIONS:
             told["FLOWFORGE_LEDGER_URL"] = self.postgres.url("flowforge")
-        elif self.settings.anthropic_api_key is not None:
-            told["ANTHROPIC_API_KEY"] = self.settings.anthropic_api_key.get_secret_value()
+        else:
+            told["FLOWFORGE_LEDGER_URL"] = self.postgres.url(AGENTS, "flowforge")
+            told |= self._account()
+        return told
+
+    def _account(self) -> dict[str, str]:
+        """Who pays for the model; without a key, the rehearsal model asks for none that is real."""
+        if self.settings.anthropic_api_key is None:
+            told = {"ANTHROPIC_API_KEY": "rehearsal"}
+            return told | {"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{self.ports['model']}"}
+        told = {"ANTHROPIC_API_KEY": self.settings.anthropic_api_key.get_secret_value()}
+        if self.settings.anthropic_base_url:
+            told["ANTHROPIC_BASE_URL"] = self.settings.anthropic_base_url
         return told
 
     def _base(self) -> dict[str, str]:

@@ -11,7 +11,13 @@ import psutil
 
 from flowforge.errors import Refused
 
-DEFAULTS: Mapping[str, int] = {"api": 8080, "ui": 3000, "metrics": 9090, "postgres": 5432}
+DEFAULTS: Mapping[str, int] = {
+    "api": 8080,
+    "ui": 3000,
+    "metrics": 9090,
+    "postgres": 5432,
+    "model": 8090,
+}
 VARIABLES: Mapping[str, str] = {name: f"FLOWFORGE_{name.upper()}_PORT" for name in DEFAULTS}
 _TRIED = 200
 
@@ -40,7 +46,7 @@ def choose_ports(
     ports: dict[str, int] = {}
     notes: list[str] = []
     for name in sorted(DEFAULTS, key=lambda name: fixed.get(name) is None):
-        address = "127.0.0.1" if name == "postgres" else host
+        address = "127.0.0.1" if name in ("postgres", "model") else host
         if (demanded := fixed.get(name)) is not None:
             ports[name] = _demand(name, demanded, address, ports)
             continue

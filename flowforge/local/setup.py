@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from flowforge.local import server_api, session
+from flowforge.local.database import AGENTS
 from flowforge.local.layout import POOLS, Layout, code_of, digest
 from flowforge.local.processes import MARK, mark_of, send
 from flowforge.local.published import Run
@@ -125,6 +126,7 @@ class Setup:
         assert self.own is not None
         sockets = self._warm_sockets(abort) if self.layout.settings.warm else {}
         parts = self.layout.worker_parts(sockets)
+        parts += [self.layout.model_part()] if self.layout.is_rehearsing else []
         for part in parts:
             self.own.add(part)
         for part in parts:
@@ -143,6 +145,8 @@ class Setup:
         command = [sys.executable, "-m", "flowforge.ledger", "upgrade"]
         environment = self.layout.ledger_environment()
         self._run("ledger", command, environment, PROJECT_ROOT, abort)
+        granting = [sys.executable, "-m", "flowforge.ledger", "grant", "--role", AGENTS]
+        self._run("ledger", granting, environment, PROJECT_ROOT, abort)
         return ""
 
     def _load_shop(self, abort: Abort) -> str:

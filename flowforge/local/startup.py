@@ -127,6 +127,7 @@ def _fixed_ports(settings: Settings) -> dict[str, int | None]:
         "api": settings.api_port,
         "ui": settings.ui_port,
         "metrics": settings.metrics_port,
+        "model": settings.model_port,
         "postgres": settings.postgres_port,
     }
 

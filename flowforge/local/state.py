@@ -18,7 +18,7 @@ from flowforge.errors import Refused
 from flowforge.local.part import write_whole
 
 VERSION = 1
-_ROLES = ("postgres", "prefect", "flowforge", "shop")
+_ROLES = ("postgres", "prefect", "flowforge", "shop", "agents")
 
 
 @dataclass

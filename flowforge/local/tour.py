@@ -17,8 +17,10 @@ from flowforge.local.part import write_whole
 from flowforge.local.state import StateFolder
 from flowforge.local.steps import Progress
 from flowforge.rules.backups import Operation
+from flowforge.twin import repository
 
 BACKUP = "backup-postgres/database-backup"
+JOB = "run-agent-job/on-demand"
 RESTORED = "shop_restored"
 COLUMNS = ("operation", "run", "evidence", "seconds")
 _RUN_SECONDS = 300.0
@@ -64,12 +66,13 @@ def take(layout: Layout, progress: Progress) -> Tour:
     # The shop first: its restore needs the copy. Prefect's own database is copied meanwhile, so
     # it is written to by the very runs that copy it.
     api_url, folder = layout.api_url, layout.folder
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=3) as pool:
         shop = _back_up(api_url, progress, "shop", None)
         own = pool.submit(_back_up, api_url, progress, "platform", "prefect")
+        job = pool.submit(_run_job, layout, progress)
         layout.postgres.drop_rehearsals(RESTORED)
         restored = _restore(api_url, progress) if not shop.failed else None
-        rows = (shop, own.result(), *([restored] if restored else []))
+        rows = (shop, own.result(), *([restored] if restored else []), job.result())
     tour = Tour(rows, datetime.now(UTC).isoformat(timespec="seconds"))
     document = {"ended_at": tour.ended_at, "rows": [asdict(row) for row in tour.rows]}
     write_whole(folder.tour, json.dumps(document, indent=1, ensure_ascii=False))
@@ -102,6 +105,15 @@ def _restore(api_url: str, progress: Progress) -> Row:
         )
 
     return _row(api_url, progress, "restore", f"restore into {RESTORED}", act)
+
+
+def _run_job(layout: Layout, progress: Progress) -> Row:
+    def act(flowforge: FlowForge, seen: _Seen) -> Operation:
+        sample = repository.make(layout.folder.path / "sample-repository")
+        spec = {"prompt": repository.PROMPT, "workspace": {"kind": "git", "url": str(sample)}}
+        return seen.run(flowforge, JOB, spec=spec)
+
+    return _row(layout.api_url, progress, "job", "agent job on a small repository", act)
 
 
 class _Seen:

@@ -1,0 +1,141 @@
+"""What people read of a job that has ended: a line, a page, a table of costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flowforge.rules.jobs.costs import Cost
+from flowforge.rules.jobs.states import State
+
+_TITLES: dict[str, str] = {
+    "failed": "Failed",
+    "refused": "Refused by the model",
+    "max_turns": "Out of turns",
+    "max_tokens": "Out of tokens",
+    "budget_exceeded": "Out of budget",
+    "context_exceeded": "Out of context",
+    "timed_out": "Timed out",
+    "stuck": "Stuck",
+    "cancelled": "Cancelled",
+}
+_MOST_FILES = 30
+REHEARSAL = "rehearsal: no model was asked"
+
+
+def title(state: State) -> str:
+    """The state as people read it in a list of runs."""
+    return _TITLES.get(state, state.replace("_", " ").capitalize())
+
+
+def operation_outcome(state: State) -> str:
+    """How the ledger records the operation that a job was."""
+    outcomes = {"succeeded": "done", "waiting": "waiting", "cancelled": "skipped"}
+    return outcomes.get(state, "failed")
+
+
+def evidence(state: State, reason: str | None, result: Mapping[str, Any]) -> str:
+    """A job in a line."""
+    if not result:
+        return f"{title(state)}: {reason}" if reason else title(state)
+    parts = [_patch(result.get("patch")), f"{result['turns']} turns", _money(result)]
+    line = ", ".join(part for part in parts if part)
+    if state != "succeeded":
+        return f"{title(state)}{f': {reason}' if reason else ''}; {line}"
+    return line
+
+
+def summary(
+    job: str, state: State, reason: str | None, result: Mapping[str, Any], cost: Cost
+) -> str:
+    """A page about a job."""
+    headline = "Succeeded" if state == "succeeded" else title(state)
+    lines = [f"# {headline}: {evidence(state, None, result)}", ""]
+    if reason:
+        lines += [f"**Why:** {reason}", ""]
+    if result.get("rehearsal"):
+        lines += [f"> {REHEARSAL}. Set ANTHROPIC_API_KEY to ask a real one.", ""]
+    if text := str(result.get("text") or ""):
+        lines += ["## What it says", "", *(f"> {line}" for line in text.splitlines()), ""]
+    if patch := result.get("patch"):
+        lines += _changes(patch)
+    if cost.unknown_usd:
+        lines += [
+            f"Beyond ${cost.usd:.6f}, at most ${cost.unknown_usd:.6f} may have been billed for "
+            "calls whose end nobody saw.",
+            "",
+        ]
+    return "\n".join(
+        [
+            *lines,
+            "## Go on from here",
+            "",
+            "```",
+            f"flowforge job patch {job} | git apply    # take the patch",
+            f"flowforge job replay {job}               # read what it did, turn by turn",
+            f"flowforge job cost {job}                 # what each turn cost",
+            "```",
+            "",
+        ]
+    )
+
+
+def cost_rows(cost: Cost) -> list[dict[str, Any]]:
+    """The table of costs, a row a turn and the sum."""
+    rows: list[dict[str, Any]] = [
+        {
+            "turn": row.turn,
+            "model": row.model,
+            "calls": row.calls,
+            "input": row.usage.input_tokens,
+            "written to cache": row.usage.write_5m_tokens + row.usage.write_1h_tokens,
+            "read from cache": row.usage.read_tokens,
+            "output": row.usage.output_tokens,
+            "USD": f"{row.usd:.6f}",
+        }
+        for row in cost.turns
+    ]
+    total = {
+        "turn": "all",
+        "model": "",
+        "calls": sum(row.calls for row in cost.turns),
+        "input": cost.usage.input_tokens,
+        "written to cache": cost.usage.write_5m_tokens + cost.usage.write_1h_tokens,
+        "read from cache": cost.usage.read_tokens,
+        "output": cost.usage.output_tokens,
+        "USD": f"{cost.usd:.6f}",
+    }
+    return [*rows, total]
+
+
+def _patch(patch: Mapping[str, Any] | None) -> str:
+    if patch is None:
+        return "no patch"
+    if not patch["files"]:
+        return "nothing changed"
+    many = "file" if len(patch["files"]) == 1 else "files"
+    if not patch["proven"]:
+        return f"patch of {len(patch['files'])} {many} does NOT apply"
+    return f"patch of {len(patch['files'])} {many} applies (tree {patch['tree'][:7]})"
+
+
+def _money(result: Mapping[str, Any]) -> str:
+    label = " rehearsal" if result.get("rehearsal") else ""
+    return f"${float(result['usd']):.4f}{label}"
+
+
+def _changes(patch: Mapping[str, Any]) -> list[str]:
+    files = patch["files"]
+    if not files:
+        return ["Nothing was changed.", ""]
+    proof = (
+        f"Applied to a fresh copy of the base ({patch['base'][:12]}) it gives the tree "
+        f"{patch['tree'][:12]}, which is what the job left."
+        if patch["proven"]
+        else f"**It does not apply:** {patch['why_not']}"
+    )
+    shown = [f"- `{path}`" for path in files[:_MOST_FILES]]
+    if len(files) > _MOST_FILES:
+        shown.append(f"- and {len(files) - _MOST_FILES} more")
+    counts = f"+{patch['insertions']} -{patch['deletions']} lines"
+    return [f"## Patch: {len(files)} files, {counts}", "", proof, "", *shown, ""]
