@@ -25,7 +25,7 @@ from flowforge.rules.stored import StoredCopy, entry_of, read_stored
 from flowforge.rules.values import Value
 
 _MAX_SMALL_BYTES = 64 * 1024 * 1024
-_LANES = 8
+_LANES = 32  # one waits for a bucket far away: 10,000 manifests at 30 ms each are 10 s then
 _SUMMARISE_FROM = 64
 
 

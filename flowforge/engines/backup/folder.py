@@ -128,13 +128,7 @@ class FolderStore:
 
     def head(self, key: str) -> Stored | None:
         """Describe a file."""
-        try:
-            found = self._path(key).stat()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _explain(error, self._path(key)) from error
-        return Stored(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+        return _describe(key, str(self._path(key)))
 
     def listing(self, prefix: str) -> Iterator[Stored]:
         """Every file whose key begins with `prefix`."""
@@ -146,11 +140,12 @@ class FolderStore:
             )
         for folder, folders, files in os.walk(below, onerror=_raise):
             folders.sort()
+            place = Path(folder).relative_to(self.folder)
+            start = "" if place == Path() else f"{place.as_posix()}/"
             for file in sorted(files):
-                path = Path(folder) / file
-                key = path.relative_to(self.folder).as_posix()
+                key = start + file
                 if not file.startswith(_PARTIAL) and key.startswith(prefix):
-                    described = self.head(key)
+                    described = _describe(key, f"{folder}/{file}")
                     if described:  # deleted while we listed
                         yield described
 
@@ -187,6 +182,17 @@ class FolderStore:
         if ".." in path.parts or not path.is_relative_to(self.folder):
             raise Refused(f"{key!r} is not a key.", hint="Keys stay inside their store.")
         return path
+
+
+def _describe(key: str, path: str) -> Stored | None:
+    """An object and its file; as text, because a listing describes tens of thousands."""
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _explain(error, Path(path)) from error
+    return Stored(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
 def _create_locked(folder: Path) -> tuple[int, Path]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import create_loader
 from botocore.session import Session
+from botocore.utils import parse_timestamp
 from pydantic import SecretStr
 
 from flowforge.engines.backup import s3_errors
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _DESCRIPTIONS = create_loader()  # of the service: large, slow to read, the same for every client
 _MIB = 1 << 20
+_MOST_CONNECTIONS = 32
+"""To one bucket from one client."""
 _LONGEST_PAUSE_SECONDS = 8.0
 FAILURES = (ClientError, BotoCoreError, OSError)
 """Everything botocore raises when a request was not answered as hoped."""
@@ -134,8 +139,9 @@ def _connect(address: S3Address, limits: Limits) -> S3Client:
         # Checksums are sent where they are computed from the bytes; S3-alikes know no others.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        max_pool_connections=32,
+        max_pool_connections=_MOST_CONNECTIONS,
         tcp_keepalive=True,
+        user_agent="FlowForge",  # otherwise it is put together anew for every request
     )
     keys: dict[str, Any] = {}
     if address.access_key_id:
@@ -146,6 +152,8 @@ def _connect(address: S3Address, limits: Limits) -> S3Client:
         }
     session = Session()
     session.register_component("data_loader", _DESCRIPTIONS)
+    parsers = session.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=_read_time)
     try:
         client = session.create_client(
             "s3",
@@ -157,6 +165,15 @@ def _connect(address: S3Address, limits: Limits) -> S3Client:
     except (*FAILURES, ValueError) as error:
         raise s3_errors.explain(error, address, "a connection") from error
     return cast("S3Client", client)
+
+
+def _read_time(text: str) -> datetime:
+    """A time as services write it. botocore tries every format there is, for each object listed."""
+    with contextlib.suppress(ValueError, TypeError):
+        return datetime.fromisoformat(text)
+    with contextlib.suppress(ValueError, TypeError):
+        return parsedate_to_datetime(text)
+    return parse_timestamp(text)
 
 
 def _open(secret: SecretStr | None) -> str | None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from flowforge.engines.backup import catalogue, history, inventory
 from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.s3 import S3Store
 from flowforge.rules import names, retention
-from flowforge.rules.backups import Level
+from flowforge.rules.addresses import S3Address
+from flowforge.rules.backups import Copy, Level
 from flowforge.rules.drills import drill_of
 from flowforge.rules.proofs import Proof
 from tests.engines.backup.copies import NOW, a_manifest, put, write_copy
+from tests.faults.plain_bucket import serve_folder
 
 MANY = 10_000
 LONGEST_LISTING_SECONDS = 20
@@ -148,3 +153,37 @@ def test_ten_thousand_copies_are_listed_and_decided_in_time(store: FolderStore) 
     assert len(decisions) == MANY
     assert max(cold_seconds, warm_seconds) < LONGEST_LISTING_SECONDS
     assert decided_seconds < LONGEST_DECISION_SECONDS
+
+
+@pytest.mark.parametrize("many", [300, pytest.param(MANY, marks=pytest.mark.slow)])
+def test_a_bucket_is_asked_once_for_a_copy_no_summary_covers_and_never_for_the_others(
+    many: int, store: FolderStore
+) -> None:
+    for number in range(many):
+        write_copy(store, a_manifest(number, tables=20), 1, 3)
+    cold, cold_requests, cold_seconds = list_served(store.folder)
+    assert summarise(store)
+    warm, warm_requests, warm_seconds = list_served(store.folder)
+
+    print(f"{cold_seconds=:.2f} {warm_seconds=:.2f}")  # noqa: T201
+    pages = math.ceil(4 * many / 1000)  # data, manifest and two proofs of each
+    assert cold_requests == {"list": pages, "get": many}
+    assert warm_requests == {"list": math.ceil((4 * many + 1) / 1000), "get": 1}
+    assert warm == cold
+    assert len(cold) == many
+    assert max(cold_seconds, warm_seconds) < LONGEST_LISTING_SECONDS
+
+
+def list_served(folder: Path) -> tuple[list[Copy], dict[str, int], float]:
+    """The copies in a folder served as a bucket, the requests it took, and our seconds of CPU."""
+    with serve_folder(folder) as bucket:
+        address = S3Address(
+            name="backups",
+            bucket="copies",
+            endpoint_url=bucket.url,
+            access_key_id="AKIDEXAMPLE",
+            secret_access_key=SecretStr("secret"),
+        )
+        clock = time.process_time()
+        listed = catalogue.list_copies(S3Store(address), "shop", "app")
+        return listed, bucket.take_counts(), time.process_time() - clock
