@@ -67,28 +67,32 @@ class _Survey:
 class Trees:
     """Makes trees of a job's mirror, and the mirror of a tree."""
 
-    def __init__(self, places: Places, base: Base) -> None:
+    def __init__(
+        self, places: Places, base: Base, *, most_file_bytes: int = MOST_FILE_BYTES
+    ) -> None:
         self._places = places
         self._base = base
         self._git = places.work
+        self._most_file_bytes = most_file_bytes
 
     async def keep(self) -> Kept:
         """Keep the mirror as it is now."""
-        survey = await asyncio.to_thread(_survey, self._places.files)
+        survey = await asyncio.to_thread(_survey, self._places.files, self._most_file_bytes)
         await self._keep_submodules()
-        broken = await self._add(survey.too_large)
+        changed = await self._add(survey.too_large)
         patch_tree = await self._git.ask_line("write-tree", index=self._places.index)
-        others = set(await self._list("--others")) - survey.too_large
+        others = set(await self._list("--others"))
         ignored: set[bytes] = set()
         if others:
             ignored = set(await self._list("--others", "--ignored", "--exclude-standard"))
             ignored -= survey.too_large
+        unkept = (others | changed) - ignored
         too_much = ignored if self._total(ignored) > MOST_IGNORED_BYTES else set()
         kept_too = ignored - too_much
         tree = await self._with_ignored(kept_too) if kept_too else patch_tree
         left_out = [
-            *_name(survey.too_large, f"larger than {MOST_FILE_BYTES >> 20} MB"),
-            *_name((others - ignored) | broken, "Git cannot store it"),
+            *_name(unkept & survey.too_large, f"larger than {self._most_file_bytes >> 20} MB"),
+            *_name(unkept - survey.too_large, "Git cannot store it"),
             *_name(too_much, "named in .gitignore, and too much in all"),
             *_name(survey.repositories, "Git's own files; the files beside them are kept"),
             *_name(survey.empty_folders, "an empty folder"),
@@ -139,12 +143,14 @@ class Trees:
                 f"The tree {tree} of the workspace is not here.",
                 hint="Import every pack of the job first, from the oldest to the newest.",
             )
+        await asyncio.to_thread(_survey, self._places.files, self._most_file_bytes)
         await asyncio.to_thread(_empty, self._places.files)
         await check_out(self._places, tree)
         # What only `.gitignore` keeps out must not count as a part of the patch.
         await self._git.ask("read-tree", "-m", self._base.shown, index=self._places.index)
 
-    async def _add(self, too_large: Iterable[bytes]) -> set[bytes]:
+    async def _add(self, too_large: frozenset[bytes]) -> set[bytes]:
+        """Take what is in the mirror into the index; what of the index has changed and is not."""
         paths = [b":/", *(b":(top,exclude,literal)" + path for path in too_large)]
         said = await self._git.run(
             "add",
@@ -155,14 +161,15 @@ class Trees:
             input=b"\0".join(paths),
             index=self._places.index,
         )
-        if said.status == 0:
+        if said.status == 0 and not too_large:
             return set()
-        if said.status != 1 or "No space left" in said.err:  # 1: it went on without some files
+        if said.status not in (0, 1) or "No space left" in said.err:  # 1: without some files
             checked("add", said)
+        await self._git.run("update-index", "--refresh", "-q", index=self._places.index)
         changed = await self._git.ask(
             "diff-files", "--name-only", "--ignore-submodules", "-z", index=self._places.index
         )
-        return set(_split(changed)) - set(too_large)
+        return set(_split(changed))
 
     async def _with_ignored(self, ignored: set[bytes]) -> str:
         index = self._places.index.with_name("index.all")
@@ -215,7 +222,7 @@ def _name(paths: Iterable[bytes], why: str) -> list[LeftOut]:
     return [LeftOut(path.decode(errors="backslashreplace"), why) for path in sorted(paths)]
 
 
-def _survey(files: Path) -> _Survey:
+def _survey(files: Path, most_file_bytes: int) -> _Survey:
     """Walk over the mirror, and make readable to its owner what is not."""
     large: list[bytes] = []
     empty: list[bytes] = []
@@ -239,7 +246,7 @@ def _survey(files: Path) -> _Survey:
                 todo.append(entry.path)
             elif stat.S_ISREG(about.st_mode):
                 _open_up(entry.path, about.st_mode, 0o600)
-                if about.st_size > MOST_FILE_BYTES:
+                if about.st_size > most_file_bytes:
                     large.append(path)
     return _Survey(frozenset(large), tuple(empty), tuple(repositories))
 

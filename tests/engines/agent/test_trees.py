@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flowforge.engines.agent.sources import bring
-from flowforge.engines.agent.trees import MOST_FILE_BYTES, MOST_IGNORED_BYTES, Kept, Trees
+from flowforge.engines.agent.trees import MOST_IGNORED_BYTES, Kept, Trees
 from flowforge.engines.agent.workspace import Workspace
 from flowforge.engines.sandboxes.sandbox import SandboxLost
 from flowforge.errors import Damaged
@@ -131,15 +131,18 @@ def kept(trees: Trees) -> tuple[Kept, set[tuple[str, str]]]:
     return found, {(one.path, one.why) for one in found.left_out}
 
 
-def test_what_is_too_large_is_left_out_and_said(mirror: tuple[Trees, Path]) -> None:
-    trees, files = mirror
-    before, _ = kept(trees)
+def test_what_is_too_large_is_left_out_and_said(tmp_path: Path) -> None:
+    megabyte = 1024 * 1024
+    given = FileSet(files={"a": "1\n", "same": "x" * (megabyte + 1)})
+    places, base = asyncio.run(bring(given, tmp_path / "job"))
+    trees = Trees(places, base, most_file_bytes=megabyte)
     for name in ("a", "new"):
-        with (files / name).open("ab") as file:
-            file.truncate(MOST_FILE_BYTES + 1)
+        with (places.files / name).open("ab") as file:
+            file.truncate(megabyte + 1)
+    (places.files / "same").touch()
     after, left_out = kept(trees)
-    assert left_out == {("a", "larger than 100 MB"), ("new", "larger than 100 MB")}
-    assert after.tree == before.tree
+    assert left_out == {("a", "larger than 1 MB"), ("new", "larger than 1 MB")}
+    assert after.tree == base.tree
 
 
 def test_what_gitignore_names_is_kept_while_it_is_small(mirror: tuple[Trees, Path]) -> None:
