@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flowforge.engines.agent.sources import Base, Places, bring
@@ -101,6 +103,28 @@ def test_a_host_that_does_not_answer_is_waited_for(tmp_path: Path, origin: Path)
         url = f"{server.url}/origin"
     with pytest.raises(Unavailable, match="could not be fetched"):
         fetch(GitSource(url=url), tmp_path / "job")
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """The URL of a host that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+
+
+def test_a_host_that_stands_still_is_not_waited_for_without_end(mute: str, tmp_path: Path) -> None:
+    async def work() -> None:
+        places, _ = await bring(Empty(), tmp_path / "job")
+        fetch = ("-c", "protocol.http.allow=always", "fetch", mute)
+        with pytest.raises(Unavailable, match="nothing for"):
+            await places.base.run(*fetch, idle_seconds=0.3)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await places.base.run(*fetch)
+
+    asyncio.run(work())
+    left = [one for one in psutil.Process().children(recursive=True) if "git" in one.name()]
+    assert left == []
 
 
 def test_a_private_repository_opens_to_its_token_alone(private: Host, tmp_path: Path) -> None:
