@@ -11,6 +11,8 @@ from flowforge.engines.postgres.cluster import Cluster, scratch_server
 from tests.server import running
 from tests.server.running import Running, Switchable
 
+SECRET = "only the two of us"
+
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
@@ -18,7 +20,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with scratch_server(installations.newest_server()) as postgres:
         url = running.url_of(postgres)
         folder = tmp_path_factory.mktemp("server")
-        with running.running(folder, url, FLOWFORGE_COPY_MAX_AGE_SECONDS="3600") as started:
+        told = {"FLOWFORGE_COPY_MAX_AGE_SECONDS": "3600", "FLOWFORGE_WEBHOOK_SECRET": SECRET}
+        with running.running(folder, url, **told) as started:
             yield started
 
 

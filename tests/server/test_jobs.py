@@ -76,7 +76,7 @@ def test_the_same_key_and_spec_are_the_same_job_and_another_spec_is_a_conflict(
         ({"sandbox": {"egress": ["169.254.169.254"]}}, "sandbox.egress.0"),
         ({"secrets": ["forge"]}, "secrets"),
         ({"deadline": "2020-01-01T00:00:00Z"}, "deadline"),
-        ({"callback": "https://example.com/hook"}, "callback"),
+        ({"callback": "mailto:ann@example.com"}, "callback"),
     ],
 )
 def test_a_spec_that_cannot_go_well_is_refused_and_says_which_field(

@@ -9,6 +9,7 @@ import time
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.errors import Refused
@@ -37,8 +38,10 @@ async def tell_due(engine: AsyncEngine, secret: str) -> int:
 
 
 async def _tell(engine: AsyncEngine, job: str, secret: str) -> None:
-    found = await jobs.get(engine, job)
-    why_not = await _send(found, secret)
+    try:
+        why_not = await _send(await jobs.get(engine, job), secret)
+    except (Refused, ValidationError) as error:  # another version of FlowForge wrote it
+        why_not = type(error).__name__
     if why_not is not None:
         log.warning("%s: its callback was not told: %s", job, why_not)
     await callbacks.record(engine, job, told=why_not is None)

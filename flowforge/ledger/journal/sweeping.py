@@ -60,7 +60,7 @@ class Held(Value):
 _HOPELESS = sa.text(f"""
 SELECT id AS job,
        CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE 'timed_out' END AS state,
-       CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled by ' || cancel_requested_by
+       CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled by ' || coalesce(cancel_requested_by, 'somebody')
             WHEN deadline <= now() THEN 'its deadline passed while it was ' || state
             ELSE 'its time was up while it was ' || state END AS reason
   FROM flowforge.jobs
@@ -78,7 +78,7 @@ RETURNING {TELL.format(job="id")}
 """)
 
 _UNHEARD = sa.text(f"""
-SELECT j.id AS job, a.flow_run_id, j.cancel_requested_by AS by
+SELECT j.id AS job, a.flow_run_id, coalesce(j.cancel_requested_by, 'somebody') AS by
   FROM flowforge.jobs j JOIN flowforge.attempts a ON a.job = j.id AND a.fence = j.fence
  WHERE j.state IN {_LIVE} AND a.flow_run_id IS NOT NULL
    AND j.cancel_requested_at <= now() - make_interval(secs => :grace)
