@@ -13,15 +13,57 @@ from typing import Any, BinaryIO
 
 from flowforge.engines.sandboxes.captured import Captured
 from flowforge.engines.sandboxes.inside import frames, trees
+from flowforge.engines.sandboxes.proxy import PROXY_VARIABLES
 from flowforge.engines.sandboxes.sandbox import FileRefused, Health, Ran, SandboxLost
 from flowforge.engines.sandboxes.session import Ended, Session
+from flowforge.rules.jobs.spec import SandboxChoice
 
 MOST_FILES = 500_000
+PROCESSES = 512
+"""The most a sandbox may have at once."""
+
+OWN_PROCESSES = 16
+KEEPER_MB = 32
+_MEGABYTE = 1024 * 1024
+_FILES_PER_MEGABYTE = 64
+_FEWEST_FILES = 10_000
 _BYTES_OF_NAMES = 512
 _FILE_SECONDS = 60
 _TREE_SECONDS = 600
 _PATIENCE_SECONDS = 15
 _HEALTH_SECONDS = 5
+
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_VARIABLES = {
+    "HOME": "/tmp",
+    "TMPDIR": "/tmp",
+    "USER": "agent",
+    "LOGNAME": "agent",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+
+
+def wishes(choice: SandboxChoice, more_programs: Sequence[str] = ()) -> dict[str, Any]:
+    """What the program inside is told of a sandbox, wherever it is.
+
+    Args:
+        choice: What the job asks for.
+        more_programs: Folders of programs beside the usual ones.
+    """
+    variables = _VARIABLES | {"PATH": ":".join([_PATH, *more_programs])}
+    files = max(choice.disk_mb * _FILES_PER_MEGABYTE, _FEWEST_FILES)
+    return {
+        "disk_bytes": choice.disk_mb * _MEGABYTE,
+        "files": min(files, MOST_FILES),
+        "has_egress": bool(choice.egress),
+        "processes": PROCESSES,
+        "memory_bytes": choice.memory_mb * _MEGABYTE,
+        "address_bytes": None,
+        "environment": variables | (PROXY_VARIABLES if choice.egress else {}),
+    }
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from typing import Any
 
 from flowforge.engines.sandboxes.cgroups import Cgroup, open_counter
 from flowforge.engines.sandboxes.inside import frames
-from flowforge.errors import FlowForgeError, Refused, Unavailable
+from flowforge.engines.sandboxes.session import read_first
+from flowforge.errors import Unavailable
 
 MARK = "flowforge-sandbox"
 _BOOT = (
@@ -26,13 +27,6 @@ _HERE = str(Path(__file__).parent)
 _START_SECONDS = 30
 _END_SECONDS = 10
 _DESCRIPTORS = 4
-
-_NO_NAMESPACES = (
-    "Allow them: `sysctl -w user.max_user_namespaces=10000`, on Debian also "
-    "`kernel.unprivileged_userns_clone=1`, on Ubuntu `kernel.apparmor_restrict_unprivileged_userns"
-    "=0`. In a container that forbids them, run jobs in docker or Kubernetes sandboxes."
-)
-_NO_WALLS = "Start Linux 5.13 or newer with `landlock` in its `lsm=` list and seccomp filters."
 
 
 @dataclass
@@ -121,25 +115,14 @@ def _meet(
     except (TimeoutError, ConnectionError):
         data, descriptors = b"", []
     listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    stream.setblocking(False)
     for kind, _, payload in frames.unpack(bytearray(data)):
-        values = frames.read_values(payload)
-        if kind == frames.READY:
-            stream.setblocking(False)
-            listener = listeners[0] if listeners else None
-            return Launched(guardian, stream, str(values["workspace"]), listener, group)
-        raise _why(str(values["step"]), str(values["text"]))
+        workspace = read_first(kind, frames.read_values(payload))
+        listener = listeners[0] if listeners else None
+        return Launched(guardian, stream, workspace, listener, group)
     raise Unavailable(
         "The program inside a new sandbox did not start.",
         hint=f"Look whether `{sys.executable} -I -S -c pass` works here; then try again.",
-    )
-
-
-def _why(step: str, text: str) -> FlowForgeError:
-    """What a failed step of the preparation means."""
-    is_wall = any(word in step for word in ("landlock", "filter", "openat2", "privileges"))
-    return Refused(
-        f"This machine cannot make a sandbox: {step}: {text}.",
-        hint=_NO_WALLS if is_wall else _NO_NAMESPACES,
     )
 
 

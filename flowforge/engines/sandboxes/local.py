@@ -20,12 +20,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowforge.engines.sandboxes import cgroups, launch
+from flowforge.engines.sandboxes import cgroups, kept, launch
 from flowforge.engines.sandboxes.cgroups import Cgroup
 from flowforge.engines.sandboxes.inside import system, walls
-from flowforge.engines.sandboxes.kept import MOST_FILES, Kept, Share
+from flowforge.engines.sandboxes.kept import Kept, Share
 from flowforge.engines.sandboxes.proxy import (
-    PROXY_VARIABLES,
     PUBLIC,
     Attempt,
     Proxy,
@@ -38,27 +37,12 @@ from flowforge.errors import FlowForgeError, Refused
 from flowforge.rules.jobs.spec import SandboxChoice
 
 _MEGABYTE = 1024 * 1024
-_PROCESSES = 512
-_OWN_PROCESSES = 16
-_KEEPER_MB = 32
-_FILES_PER_MEGABYTE = 64
-_FEWEST_FILES = 10_000
 _NOBODY = 65_533
 """Whom root becomes: an account that nothing on a machine belongs to."""
 
 _ADDRESSES_PER_MEMORY = 4
 """Programs reserve more addresses than they ever use memory."""
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_VARIABLES = {
-    "HOME": "/tmp",
-    "TMPDIR": "/tmp",
-    "USER": "agent",
-    "LOGNAME": "agent",
-    "LANG": "C.UTF-8",
-    "TERM": "dumb",
-    "GIT_CONFIG_NOSYSTEM": "1",
-}
 _PROBE = SandboxChoice(memory_mb=64, disk_mb=16)
 
 
@@ -131,21 +115,12 @@ class LocalProvider:
                 await asyncio.to_thread(launch.end_running, one)
 
     def _wishes(self, choice: SandboxChoice, group: Cgroup | None) -> dict[str, Any]:
-        memory = choice.memory_mb * _MEGABYTE
-        files = max(choice.disk_mb * _FILES_PER_MEGABYTE, _FEWEST_FILES)
-        variables = _VARIABLES | {"PATH": ":".join([_PATH, *self._programs()])}
-        variables |= PROXY_VARIABLES if choice.egress else {}
-        return {
-            "account": _NOBODY if os.geteuid() == 0 else None,
-            "disk_bytes": choice.disk_mb * _MEGABYTE,
-            "files": min(files, MOST_FILES),
-            "folders": [str(folder) for folder in self._folders],
-            "has_egress": bool(choice.egress),
-            "processes": _PROCESSES,
-            "memory_bytes": memory,
-            "address_bytes": None if group else memory * _ADDRESSES_PER_MEMORY,
-            "environment": variables,
-        }
+        wishes = kept.wishes(choice, more_programs=self._programs())
+        if group is None:
+            wishes["address_bytes"] = wishes["memory_bytes"] * _ADDRESSES_PER_MEMORY
+        wishes["account"] = _NOBODY if os.geteuid() == 0 else None
+        wishes["folders"] = [str(folder) for folder in self._folders]
+        return wishes
 
     def _programs(self) -> list[str]:
         return [str(folder / "bin") for folder in self._folders if (folder / "bin").is_dir()]
@@ -154,8 +129,8 @@ class LocalProvider:
 def _bound(sandbox_id: str, choice: SandboxChoice) -> Cgroup | None:
     """Bounds by the kernel, where that may be; the disk is memory, so it is in the sum."""
     bounds = cgroups.Bounds(
-        memory_bytes=(choice.memory_mb + choice.disk_mb + _KEEPER_MB) * _MEGABYTE,
-        processes=_PROCESSES + _OWN_PROCESSES,
+        memory_bytes=(choice.memory_mb + choice.disk_mb + kept.KEEPER_MB) * _MEGABYTE,
+        processes=kept.PROCESSES + kept.OWN_PROCESSES,
         cpus=choice.cpus,
     )
     return cgroups.make(sandbox_id, bounds)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from flowforge.engines.sandboxes.inside.main import PROXY_PORT
+from flowforge.engines.sandboxes.inside.prepare import PROXY_PORT
 from flowforge.rules.jobs import egress
 
 _HEAD_BYTES = 8 * 1024

@@ -9,11 +9,19 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from flowforge.engines.sandboxes.inside import frames
 from flowforge.engines.sandboxes.sandbox import SandboxLost
+from flowforge.errors import Refused, Unavailable
 
+_STEPS_OF_WALLS = ("landlock", "filter", "openat2", "privileges")
+_NO_WALLS = "Start Linux 5.13 or newer with `landlock` in its `lsm=` list and seccomp filters."
+_NO_NAMESPACES = (
+    "Allow them: `sysctl -w user.max_user_namespaces=10000`, on Debian also "
+    "`kernel.unprivileged_userns_clone=1`, on Ubuntu `kernel.apparmor_restrict_unprivileged_userns"
+    "=0`. In a container that forbids them, run jobs in docker or Kubernetes sandboxes."
+)
 _LOST_HINT = "Start a new attempt of the job; its journal says what was done."
 
 
@@ -35,10 +43,53 @@ class _Run:
     taken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+class Reader(Protocol):
+    """Where frames come from."""
+
+    async def read(self, size: int, /) -> bytes:
+        """Some bytes, or none at the end."""
+        ...
+
+
+async def meet(reader: Reader, *, seconds: float) -> str:
+    """Wait for the first word of a keeper that is not on this machine's own socket.
+
+    Returns:
+        The workspace as commands see it.
+
+    Raises:
+        Refused: The place lacks something.
+        Unavailable: Nothing is heard in time.
+    """
+    buffer = bytearray()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while data := await reader.read(frames.CHUNK):
+                buffer += data
+                for kind, _, payload in frames.unpack(buffer):
+                    return read_first(kind, frames.read_values(payload))
+    raise Unavailable(
+        "The keeper of a new sandbox does not say a word.",
+        hint="Look whether its image has Python 3.9 or newer as `python3`; then try again.",
+    )
+
+
+def read_first(kind: bytes, values: dict[str, Any]) -> str:
+    """What the first word of a keeper says: its workspace, or what the place lacks."""
+    if kind == frames.READY:
+        return str(values["workspace"])
+    step, text = str(values["step"]), str(values["text"])
+    is_wall = any(word in step for word in _STEPS_OF_WALLS)
+    raise Refused(
+        f"This place cannot be a sandbox: {step}: {text}.",
+        hint=_NO_WALLS if is_wall else _NO_NAMESPACES,
+    )
+
+
 class Session:
     """One stream to one keeper."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: Reader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         self._runs: dict[int, _Run] = {}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 
+import docker as docker_sdk  # type: ignore[import-untyped]
 import pytest
 
+from flowforge.engines.sandboxes.docker import IMAGE, DockerProvider
 from flowforge.engines.sandboxes.local import LocalProvider
 from flowforge.engines.sandboxes.sandbox import Provider
 from tests.engines.sandboxes.box import SMALL, Box
+
+IMAGES = (IMAGE, "localhost/python:3.11")
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +22,19 @@ def local() -> Provider:
     return _usable(LocalProvider())
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(scope="session")
+def docker() -> Provider:
+    """An engine that is there, by DOCKER_HOST or where it usually is."""
+    _usable(DockerProvider())
+    with contextlib.closing(docker_sdk.from_env()) as client:
+        images = {tag for image in client.images.list() for tag in image.tags}
+    for image in IMAGES:
+        if image in images:
+            return DockerProvider(image=image)
+    pytest.skip(f"the docker engine has no image for sandboxes: docker pull {IMAGE}")
+
+
+@pytest.fixture(params=["local", pytest.param("docker", marks=pytest.mark.slow)])
 def provider(request: pytest.FixtureRequest) -> Provider:
     made: Provider = request.getfixturevalue(request.param)
     return made

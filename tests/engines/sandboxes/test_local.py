@@ -43,6 +43,11 @@ print(type(why).__name__, why)
 """
 
 
+@pytest.fixture
+def provider(local: Provider) -> Provider:
+    return local
+
+
 def python(script: str, *words: str, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """Run a script in a process that knows the product, maybe by another program before it."""
     places = [str(ROOT), *(p for p in sys.path if p.endswith("site-packages"))]
@@ -167,7 +172,7 @@ def test_a_machine_without_user_namespaces_is_told_what_to_change(local: Provide
     change = ("unshare", "-U", "--map-user=1000", "--keep-caps", "sh", "-c", forbid, "sh")
     with python(WHY_NOT, before=change) as process:
         said = process.communicate(timeout=30)[0]
-    assert said.startswith("Refused This machine cannot make a sandbox: unshare")
+    assert said.startswith("Refused This place cannot be a sandbox: unshare")
     assert "sysctl -w user.max_user_namespaces" in said
 
 

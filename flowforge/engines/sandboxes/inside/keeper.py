@@ -13,7 +13,6 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from socket import socket
 from typing import Any
 
 from . import frames, spawn, watch
@@ -30,7 +29,8 @@ class Keeper:
     """Serves one brain until it goes away.
 
     Args:
-        stream: The only way to the brain.
+        hear: Where the brain's frames come from. That and the next are the only way to it.
+        tell: Where frames for the brain go; it may be the same socket.
         place: What every process is given.
         memory_bytes: The most memory all processes together may have of their own.
         count_kills: How often the kernel ended a process here because memory ran out.
@@ -38,12 +38,14 @@ class Keeper:
 
     def __init__(
         self,
-        stream: socket,
+        hear: int,
+        tell: int,
         place: spawn.Place,
         memory_bytes: int,
         count_kills: Callable[[], int],
     ) -> None:
-        self._stream = stream
+        self._hear = hear
+        self._tell = tell
         self._place = place
         self._memory_bytes = memory_bytes
         self._count_kills = count_kills
@@ -56,7 +58,8 @@ class Keeper:
 
     def serve(self) -> None:
         """Work until the brain has gone."""
-        self._stream.setblocking(False)
+        os.set_blocking(self._hear, False)
+        os.set_blocking(self._tell, False)
         with contextlib.suppress(ConnectionError):
             while self._turn():
                 pass
@@ -64,7 +67,7 @@ class Keeper:
     def _turn(self) -> bool:
         """Wait for something to happen and answer it; false when the brain has gone."""
         ready = dict(self._poll())
-        if ready.get(self._stream.fileno(), 0) & _READABLE and not self._receive():
+        if ready.get(self._hear, 0) & _READABLE and not self._receive():
             return False
         for number, run in self._runs.items():
             self._carry(number, run, ready)
@@ -79,15 +82,17 @@ class Keeper:
 
     def _poll(self) -> list[tuple[int, int]]:
         poll = select.poll()
-        sending = _WRITABLE if self._to_send else 0
-        poll.register(self._stream, _READABLE | sending)
+        poll.register(self._hear, _READABLE)
+        if self._to_send:
+            both = self._hear == self._tell
+            poll.register(self._tell, _WRITABLE | (_READABLE if both else 0))
         has_room = len(self._to_send) < frames.WINDOW
         for run in self._runs.values():
             run.register(poll, has_room=has_room)
         return poll.poll(TICK_SECONDS * 1000 if self._has_children or self._runs else None)
 
     def _receive(self) -> bool:
-        data = self._stream.recv(frames.WINDOW)
+        data = os.read(self._hear, frames.WINDOW)
         self._received += data
         for kind, number, payload in frames.unpack(self._received):
             self._obey(kind, number, payload)
@@ -183,7 +188,7 @@ class Keeper:
     def _send(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while self._to_send:
-                sent = self._stream.send(self._to_send)
+                sent = os.write(self._tell, self._to_send)
                 del self._to_send[:sent]
 
 

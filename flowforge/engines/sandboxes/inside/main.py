@@ -13,14 +13,12 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import files, frames, room, spawn, system, walls
+from . import frames, prepare, room, system
 from .keeper import Keeper
 
-PROXY_PORT = 3128
 _NAMESPACES = (
     system.NEW_USER
     | system.NEW_PID
@@ -97,14 +95,16 @@ def _keep(stream: socket.socket, wishes: dict[str, Any]) -> NoReturn:
     try:
         system.die_with_parent(signal.SIGKILL)
         listener = _prepare(wishes)
-        _wall_in(wishes)
-        place = _place(wishes)
-        ready = frames.pack_values(frames.READY, 0, {"workspace": str(room.WORKSPACE)})
-        socket.send_fds(stream, [ready], [listener.fileno()] if listener else [])
-        count_kills = _counter(wishes.get("kills"))
+        system.join_new_keyring()
+        system.drop_bounding_set()
+        prepare.wall_in()
+        place = prepare.make_place(wishes)
+        socket.send_fds(stream, [prepare.ready()], [listener.fileno()] if listener else [])
         if listener:
             listener.close()
-        Keeper(stream, place, wishes["memory_bytes"], count_kills).serve()
+        count_kills = prepare.counter(wishes.get("kills"))
+        tell = hear = stream.fileno()
+        Keeper(hear, tell, place, wishes["memory_bytes"], count_kills).serve()
     except OSError as error:
         _fail(stream, error)
     finally:
@@ -118,51 +118,11 @@ def _prepare(wishes: dict[str, Any]) -> socket.socket | None:
     Path("/proc/sys/user/max_user_namespaces").write_text("0")
     if not wishes["has_egress"]:
         return None
-    # The brain accepts at this very socket: what is asked of it comes from here and nowhere else.
-    return socket.create_server(("127.0.0.1", PROXY_PORT))
-
-
-def _wall_in(wishes: dict[str, Any]) -> None:
-    os.umask(0o022)
-    system.join_new_keyring()
-    system.drop_bounding_set()
-    system.gain_no_privileges()
-    walls.stay_among_ourselves()
-    system.set_dumpable(yes=False)
-
-
-def _place(wishes: dict[str, Any]) -> spawn.Place:
-    writable = (room.WORKSPACE, room.TEMPORARY, room.SHARED_MEMORY)
-    devices = [*(Path("/dev", name) for name in room.DEVICES), Path("/dev/pts")]
-    rules = walls.plan_files(writable, devices)
-    walls.filter_calls()
-    return spawn.Place(
-        folder=os.open(room.WORKSPACE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
-        rules=rules,
-        bounds=spawn.Bounds(wishes["processes"], 2 * wishes["disk_bytes"], wishes["address_bytes"]),
-        environment=wishes["environment"],
-        operations=files.OPERATIONS,
-    )
-
-
-def _counter(descriptor: int | None) -> Callable[[], int]:
-    """What tells how often the kernel ended a process here for lack of memory."""
-
-    def count() -> int:
-        if descriptor is None:
-            return 0
-        for line in os.pread(descriptor, 4096, 0).decode().splitlines():
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
-        return 0
-
-    return count
+    return prepare.listen_for_brain()
 
 
 def _fail(stream: socket.socket, error: OSError) -> NoReturn:
-    values = {"step": str(error.filename), "number": error.errno, "text": error.strerror}
-    stream.send(frames.pack_values(frames.FAILED, 0, values))
+    stream.send(prepare.failed(error))
     os._exit(1)
 
 

@@ -46,11 +46,17 @@ def pack(root: Path, *, most_bytes: int | None = None) -> Iterator[bytes]:
     What its owner shut themself out of is opened for the moment of reading. Holes in files count
     as bytes, so `most_bytes` may be more than there is on the disk; then the stream breaks off.
     """
-    top, size = os.fsencode(root), 0
-    waiting = [b""]
+    with contextlib.ExitStack() as shut_again:
+        yield from _pack_all(os.fsencode(root), most_bytes, shut_again)
+
+
+def _pack_all(
+    top: bytes, most_bytes: int | None, shut_again: contextlib.ExitStack
+) -> Iterator[bytes]:
+    size, waiting = 0, [b""]
     while waiting:
         inner = waiting.pop()
-        for entry in _list(os.path.join(top, inner)):  # noqa: PTH118
+        for entry in _list(os.path.join(top, inner), shut_again):  # noqa: PTH118
             path = os.path.join(inner, entry.name)  # noqa: PTH118
             with _passing_by_what_changed():
                 status = entry.stat(follow_symlinks=False)
@@ -70,9 +76,11 @@ def break_off(reason: str) -> bytes:
     return _ENTRY.pack(BROKEN_OFF, 0, len(text), 0) + text
 
 
-def _list(place: bytes) -> list[os.DirEntry[bytes]]:
-    with _passing_by_what_changed(), _opened_to_owner(place), os.scandir(place) as found:
-        return sorted((e for e in found if not is_of_git(e.name)), key=lambda e: e.name)
+def _list(place: bytes, shut_again: contextlib.ExitStack) -> list[os.DirEntry[bytes]]:
+    with _passing_by_what_changed():
+        shut_again.enter_context(_opened_to_owner(place))
+        with os.scandir(place) as found:
+            return sorted((e for e in found if not is_of_git(e.name)), key=lambda e: e.name)
     return []
 
 
@@ -129,7 +137,8 @@ def _opened_to_owner(place: bytes) -> Iterator[None]:
     try:
         yield
     finally:
-        os.chmod(place, mode & _ALL_RIGHTS)  # noqa: PTH101
+        with _passing_by_what_changed():
+            os.chmod(place, mode & _ALL_RIGHTS)  # noqa: PTH101
 
 
 def unpack(root: Path, read: Read, *, most_bytes: int, most_entries: int) -> None:
