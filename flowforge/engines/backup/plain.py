@@ -59,7 +59,12 @@ def _read_through(
     seen = snapshot.survey
     scanner = DumpScanner(seen.codec)
     for chunk in pgdump.stream_dump(
-        tools, address, seen.database.name, survey=seen, snapshot=snapshot.token
+        tools,
+        address,
+        seen.database.name,
+        survey=seen,
+        snapshot=snapshot.token,
+        switches=("--no-tablespaces",),  # another server has others; see `targets`
     ):
         packer.put(chunk)
         scanner.feed(chunk)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flowforge.engines.backup import catalogue, databases, dump, keeping, restore
+from flowforge.engines.backup import catalogue, databases, dump, keeping, proof, restore
 from flowforge.engines.backup.folder import FolderStore
 from flowforge.engines.postgres import connection, identity
 from flowforge.errors import Damaged, FlowForgeError, Refused, Unavailable
@@ -259,6 +259,33 @@ def test_tables_of_a_tablespace_go_to_the_default_one_and_the_plan_says_so(
     where = "SELECT reltablespace::int FROM pg_class WHERE oid = 'public.s'::regclass"
     assert run(source, "app", where) == 0
     run(source, "postgres", *(f'DROP DATABASE "{name}" WITH (FORCE)' for name in names(source)))
+
+
+@pytest.mark.parametrize("engine", ["members", "pg_dump"])
+def test_a_copy_from_a_server_with_tablespaces_loads_where_there_are_none(
+    engine: dump.Engine, database: Database, store: FolderStore, tmp_path: Path
+) -> None:
+    source = database()
+    folder = Path(source.host) / "elsewhere"
+    folder.mkdir(exist_ok=True)
+    os.chown(folder, folder.parent.stat().st_uid, -1)
+    run(source, "app", f"CREATE TABLESPACE elsewhere LOCATION '{folder}'")
+    try:
+        run(
+            source,
+            "app",
+            "CREATE TABLE public.far (a int) TABLESPACE elsewhere",
+            "INSERT INTO public.far VALUES (1)",
+            "CREATE INDEX far_a ON public.far (a) TABLESPACE elsewhere",
+            "CREATE MATERIALIZED VIEW public.seen TABLESPACE elsewhere AS SELECT * FROM public.far",
+        )
+        manifest = dump.take_copy(source, "app", store, engine=engine)
+        found = proof.prove_by_restoring(store, manifest)
+    finally:
+        run(source, "postgres", "DROP DATABASE app WITH (FORCE)", "DROP TABLESPACE elsewhere")
+    assert manifest.engine == engine
+    assert manifest.database.tablespaces == ("elsewhere",)
+    assert (found.cause, found.verdict, found.level) == (None, "proven", 3)
 
 
 @pytest.mark.slow  # PostgreSQL itself waits five seconds for sessions to end
