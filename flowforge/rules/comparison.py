@@ -87,7 +87,9 @@ def compare(manifest: Manifest, restored: Restored) -> Comparison:
     ]
     return Comparison(
         differences=tuple(differences[:MOST_DIFFERENCES]),
-        differing_tables=tuple(differing),
+        differing_tables=tuple(
+            name for name in differing if seen[name].columns == expected[name].columns
+        ),
         tables_digested=len(digested),
         tables_counted=len(digested) + len(counted),
         rows_compared=sum(expected[name].rows for name in digested),

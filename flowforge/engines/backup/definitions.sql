@@ -1,6 +1,6 @@
 -- What exists in a database and how it is defined, an object a row: (what, definition).
 -- Objects of extensions and of the system are left out. Backing for `definitions.py`.
-WITH namespaces AS (
+WITH RECURSIVE namespaces AS (
   SELECT oid, nspname FROM pg_namespace
    WHERE nspname !~ '^pg_(toast|temp|catalog)' AND nspname <> 'information_schema'
 ), owned AS (
@@ -17,6 +17,18 @@ WITH namespaces AS (
   SELECT t.*, format('%I.%I', n.nspname, t.typname) AS name
     FROM pg_type t JOIN namespaces n ON n.oid = t.typnamespace
    WHERE NOT EXISTS (SELECT FROM owned o WHERE o.classid = 'pg_type'::regclass AND o.objid = t.oid)
+), inherited AS (
+  -- Where columns come from: a table made as a child has its parents' first, in the parents' order,
+  -- and its own after them. One attached later has them in any order until it is restored.
+  SELECT attrelid, attname, ARRAY[1, attnum::int] AS path FROM pg_attribute
+   WHERE attnum > 0 AND NOT attisdropped AND attrelid IN (SELECT inhparent FROM pg_inherits)
+  UNION ALL
+  SELECT a.attrelid, a.attname, ARRAY[0, i.inhseqno] || p.path
+    FROM inherited p JOIN pg_inherits i ON i.inhparent = p.attrelid
+    JOIN pg_class c ON c.oid = i.inhrelid AND NOT c.relispartition
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = p.attname AND NOT a.attisdropped
+), places AS (
+  SELECT attrelid, attname, min(path) AS path FROM inherited GROUP BY attrelid, attname
 ), privileges AS (
   SELECT 'relation ' || name AS what, relowner AS owner,
          coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)) AS acl
@@ -40,9 +52,11 @@ UNION ALL
 SELECT format('column %s.%I', r.name, a.attname),
        concat_ws(E'\n', format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
                  pg_get_expr(d.adbin, d.adrelid), a.attcollation::regcollation,
-                 row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum))
+                 row_number() OVER (PARTITION BY a.attrelid
+                                    ORDER BY coalesce(o.path, ARRAY[1, a.attnum::int])))
   FROM pg_attribute a JOIN relations r ON r.oid = a.attrelid
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  LEFT JOIN places o ON o.attrelid = a.attrelid AND o.attname = a.attname
  WHERE r.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND a.attnum > 0 AND NOT a.attisdropped
 UNION ALL
 SELECT format('sequence %s', r.name),

@@ -7,7 +7,6 @@ proof inconclusive: that says nothing against the copy, and nothing for it.
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import tempfile
 import time
@@ -28,6 +27,7 @@ from flowforge.engines.backup import (
     questions,
     reading,
     rowdiff,
+    tabletext,
 )
 from flowforge.engines.backup import survey as surveying
 from flowforge.engines.backup.dumptext import DumpScanner
@@ -41,7 +41,7 @@ from flowforge.engines.postgres.installations import Installation
 from flowforge.errors import Damaged, Unavailable
 from flowforge.rules import comparison, proving, tools
 from flowforge.rules.addresses import PostgresAddress
-from flowforge.rules.backups import Level, Manifest, Proof
+from flowforge.rules.backups import Level, Manifest, Proof, TableFacts
 from flowforge.rules.proving import STANDARD_PROOF, ProofPolicy
 
 COMPARE_BUDGET_SECONDS = 600.0
@@ -189,9 +189,7 @@ def compare_restored(
     found = comparison.compare(manifest, restored)
     if not found.differing_tables:
         return found, ()
-    named = rowdiff.name_rows(
-        store, manifest, installation, address, database, found.differing_tables
-    )
+    named = rowdiff.name_rows(store, manifest, address, database, found.differing_tables)
     return found, named
 
 
@@ -213,9 +211,7 @@ def observe(
         until: `time.monotonic()` at which hashing stops and counting begins.
     """
     with connection.connect(address, database) as session:
-        seen = surveying.survey(session, address.name)
-        money = {"lc_monetary": manifest.database.lc_monetary}
-        seen = dataclasses.replace(seen, database=seen.database.model_copy(update=money))
+        seen = surveying.as_dumped(session, address.name, manifest)
         inventory = definitions.read_definitions(session)
         scanner = DumpScanner(seen.codec)
         out_of_time = _deadline(until)
@@ -229,17 +225,44 @@ def observe(
         ):
             scanner.feed(chunk)
         facts = scanner.so_far() if out_of_time() else scanner.finish()
+        tables = _read_as_dumped(manifest, facts.tables, address, database, seen)
         done = {table.name for table in facts.tables}
         left = [] if facts.complete else [t.name for t in manifest.tables if t.name not in done]
         return comparison.Restored(
             major=seen.server.major,
-            tables=facts.tables,
+            tables=tables,
             counts={name: _count(session, name) for name in left},
             sequences=facts.sequences,
             large_objects=facts.large_objects if facts.complete else None,
             definitions=inventory,
             extensions=seen.extensions,
         )
+
+
+def _read_as_dumped(
+    manifest: Manifest,
+    tables: tuple[TableFacts, ...],
+    address: PostgresAddress,
+    database: str,
+    seen: surveying.Survey,
+) -> tuple[TableFacts, ...]:
+    """The same tables; those whose columns have come into another order are read in the old one."""
+    dumped = {table.name: table.columns for table in manifest.tables}
+    turned = {
+        table.name: dumped[table.name]
+        for table in tables
+        if table.name in dumped and _is_turned(table.columns, dumped[table.name])
+    }
+    scanner = DumpScanner(seen.codec)
+    for chunk in tabletext.read_tables(address, database, turned, survey=seen):
+        scanner.feed(chunk)
+    again = {table.name: table for table in scanner.so_far().tables}
+    return tuple(again.get(table.name, table) for table in tables)
+
+
+def _is_turned(columns: str, dumped: str) -> bool:
+    now, then = identifier_parts(columns), identifier_parts(dumped)
+    return now != then and sorted(now) == sorted(then)
 
 
 def _count(session: psycopg.Connection[Any], table: str) -> int:

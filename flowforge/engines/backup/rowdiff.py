@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from psycopg.sql import SQL, Identifier, Literal
 from xxhash import xxh3_128_intdigest
 
-from flowforge.engines.backup import pgdump, reading, survey
+from flowforge.engines.backup import reading, tabletext
+from flowforge.engines.backup import survey as surveying
 from flowforge.engines.backup.dumptext import DumpScanner, RowHook
 from flowforge.engines.backup.identifiers import identifier_parts
 from flowforge.engines.backup.store import Store
 from flowforge.engines.postgres import connection
-from flowforge.engines.postgres.installations import Installation
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Manifest
 
@@ -40,29 +40,27 @@ _Pass = Callable[[RowHook], None]
 def name_rows(
     store: Store,
     manifest: Manifest,
-    installation: Installation,
     address: PostgresAddress,
     database: str,
     tables: Sequence[str],
 ) -> tuple[str, ...]:
     """Name rows that are altered, missing, doubled or foreign in a restored database."""
     with connection.connect(address, database) as session:
-        seen = survey.survey(session, address.name)
+        seen = surveying.as_dumped(session, address.name, manifest)
+    listed = {table.name: table.columns for table in manifest.tables if table.name in set(tables)}
 
     def stored(hook: RowHook) -> None:
         _run(DumpScanner(seen.codec, hook), reading.text_of(store, manifest))
 
     def restored(hook: RowHook) -> None:
-        text = pgdump.stream_dump(
-            installation, address, database, survey=seen, switches=("--data-only",)
-        )
+        text = tabletext.read_tables(address, database, listed, survey=seen)
         _run(DumpScanner(seen.codec, hook), text)
 
     wanted = set(tables)
     buckets = _differing_buckets(_sums(stored, wanted), _sums(restored, wanted))
     before, after = _rows_in(stored, buckets), _rows_in(restored, buckets)
-    columns = {table.name: identifier_parts(table.columns) for table in manifest.tables}
-    keys = _key_positions(address, database, {t: columns[t] for t in tables})
+    columns = {name: identifier_parts(of_table) for name, of_table in listed.items()}
+    keys = _key_positions(address, database, columns)
     named: list[str] = []
     for table in tables:
         named += _explain(table, before[table], after[table], keys[table])

@@ -6,13 +6,14 @@ security, leave rows out in silence. Both are found here, by name, before the fi
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
 
 from flowforge.errors import Refused
-from flowforge.rules.backups import DatabaseFacts, ServerFacts
+from flowforge.rules.backups import DatabaseFacts, Manifest, ServerFacts
 
 OLDEST_SUPPORTED = 13
 
@@ -187,6 +188,13 @@ def check_readable(session: psycopg.Connection[Any]) -> None:
             f"The role {user} may not read {row[0]} large objects.",
             hint="No predefined role covers large objects: back up as their owner or a superuser.",
         )
+
+
+def as_dumped(session: psycopg.Connection[Any], server: str, manifest: Manifest) -> Survey:
+    """Look at a restored database; equal rows are equal text when money is written alike."""
+    seen = survey(session, server)
+    money = {"lc_monetary": manifest.database.lc_monetary}
+    return dataclasses.replace(seen, database=seen.database.model_copy(update=money))
 
 
 def python_codec(session: psycopg.Connection[Any], encoding: str) -> str:

@@ -104,3 +104,42 @@ def test_rows_are_named_without_their_values(restored: Restored) -> None:
     found = differences(restored, "UPDATE notes SET v = 'secret value' WHERE v = 'v1'")
     assert found
     assert not any("secret" in difference or "v1" in difference for difference in found)
+
+
+ATTACHED = """
+CREATE TABLE parents (id int, name text);
+CREATE TABLE others (name text, extra int DEFAULT 3);
+CREATE TABLE attached (own text, name text, id int, extra int, PRIMARY KEY (own));
+ALTER TABLE attached INHERIT parents;
+ALTER TABLE attached INHERIT others;
+CREATE TABLE below (last int, extra int, id int, name text, own text NOT NULL);
+ALTER TABLE below INHERIT attached;
+CREATE TABLE made (more int) INHERITS (parents);
+INSERT INTO attached SELECT 'own ' || g, 'n' || g, g, g * 2 FROM generate_series(1, 1000) g;
+INSERT INTO below VALUES (1, 2, 3, 'n', 'o');
+INSERT INTO made VALUES (1, 'm', 7);
+"""
+
+
+def test_a_child_attached_with_its_columns_in_another_order_is_compared_to_the_row(
+    database: Database, store: FolderStore
+) -> None:
+    source = database(ATTACHED)
+    manifest = dump.take_copy(source, "app", store)
+
+    proven = proof.prove_by_restoring(store, manifest)
+
+    assert (proven.differences, proven.verdict, proven.level) == ((), "proven", 3)
+    assert proven.tables_digested == 5
+
+    target = database(name="app2")
+    loading.load(store, manifest, installations.for_server(18), target, "app2")
+    assert differences((store, manifest, target), "UPDATE attached SET name = '' WHERE id = 7") == [
+        "row own=own 7 of public.attached: altered in the copy",
+        "table public.attached: as many rows, other content",
+    ]
+
+
+def test_a_table_with_its_own_columns_in_another_order_differs(restored: Restored) -> None:
+    found = differences(restored, "DROP TABLE lines; CREATE TABLE lines (b text, a int)")
+    assert "column public.lines.a: defined differently" in found
