@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -61,7 +62,7 @@ async def run(
         Unavailable: The ledger did not answer; the statement may or may not have taken effect.
         Refused: It answered no: password, rights, missing tables.
     """
-    async with translated(engine), engine.connect() as connection:
+    async with connected(engine) as connection:
         return await fetch(connection, statement, parameters)
 
 
@@ -85,10 +86,36 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         Unavailable: The ledger did not answer; the transaction may be tried again.
         Refused: It answered no: password, rights, missing tables.
     """
-    async with translated(engine), engine.connect() as connection:
+    async with connected(engine) as connection:
         await connection.execution_options(isolation_level="READ COMMITTED")
         async with connection.begin():
             yield connection
+
+
+@contextlib.asynccontextmanager
+async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection for as long as the block lasts, with its errors in our words."""
+    async with translated(engine):
+        connection = await connect(engine)
+        try:
+            yield connection
+        finally:
+            await asyncio.shield(connection.close())
+
+
+async def connect(engine: AsyncEngine) -> AsyncConnection:
+    """Take a connection. Who is cancelled meanwhile leaves none behind, not even half of one."""
+    opening = asyncio.create_task(_open(engine))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with contextlib.suppress(sa.exc.SQLAlchemyError):
+            await (await opening).close()
+        raise
+
+
+async def _open(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()
 
 
 @contextlib.asynccontextmanager

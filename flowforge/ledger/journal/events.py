@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from flowforge.ledger.journal.connection import fetch, run, translated
-from flowforge.ledger.journal.fragments import TELL
+from flowforge.ledger.journal.connection import connected, fetch, run
+from flowforge.ledger.journal.fragments import GUARD, TELL
 from flowforge.ledger.journal.jobs import unknown
 from flowforge.ledger.journal.leases import Lease, lost
 from flowforge.ledger.journal.news import News
@@ -23,7 +23,7 @@ POLL_SECONDS = 2.0
 
 # The count goes up in the job's row, so writers follow one another and a reader never sees a number
 # before the smaller ones.
-_APPEND = sa.text("""
+_ADD = sa.text("""
 WITH counted AS (
   UPDATE flowforge.jobs SET events = events + :count
    WHERE id = :job AND (CAST(:fence AS bigint) IS NULL OR fence = :fence) RETURNING id, events
@@ -33,6 +33,27 @@ WITH counted AS (
     FROM counted c, unnest(CAST(:kinds AS text[]), CAST(:data AS text[]))
          WITH ORDINALITY AS e (kind, data, n)
 ) SELECT events AS last FROM counted
+""")
+
+# What the attempt's own count says was written before is left out.
+_APPEND = sa.text(f"""
+WITH {GUARD}, was AS (
+  SELECT greatest(0, a.events - :before) AS known
+    FROM flowforge.attempts a JOIN guard g ON a.job = g.id
+   WHERE a.fence = :fence FOR NO KEY UPDATE OF a
+), counted AS (
+  UPDATE flowforge.jobs j SET events = j.events + :count - w.known
+    FROM was w WHERE j.id = :job AND w.known < :count RETURNING j.id, j.events, w.known
+), noted AS (
+  UPDATE flowforge.attempts a SET events = :before + :count
+    FROM counted c WHERE a.job = c.id AND a.fence = :fence
+), written AS (
+  INSERT INTO flowforge.events (job, seq, kind, data)
+  SELECT c.id, c.events - :count + e.n, e.kind, e.data
+    FROM counted c, unnest(CAST(:kinds AS text[]), CAST(:data AS text[]))
+         WITH ORDINALITY AS e (kind, data, n)
+   WHERE e.n > c.known
+) SELECT (SELECT count(*) FROM counted) AS written FROM guard
 """)
 
 # In a transaction of its own: one that tells and writes would make all others that tell wait for
@@ -47,21 +68,22 @@ SELECT seq, at, kind, data FROM flowforge.events
 _STATE = sa.text("SELECT state, events FROM flowforge.jobs WHERE id = :job")
 
 
-async def append(
-    engine: AsyncEngine, job: Lease | str, happened: Sequence[tuple[str, dict[str, Any]]]
-) -> int:
-    """Write down what happened and wake those who follow.
+Happened = Sequence[tuple[str, dict[str, Any]]]
+"""Kind and data of events, in their order."""
 
-    Unlike the other writes, one whose answer was lost must not be repeated by machines that count:
-    the events would be there twice, under two numbers.
+
+async def append(
+    engine: AsyncEngine, job: Lease | str, happened: Happened, *, before: int | None = None
+) -> None:
+    """Write down what happened and wake those who follow.
 
     Args:
         engine: The ledger.
         job: The attempt's lease; or the job's id, for what others did to it.
-        happened: Kind and data of each event, in order.
-
-    Returns:
-        The number of the last one.
+        happened: What happened.
+        before: How many events this attempt has written before. With it, what is told again after
+            a lost answer, alone or with more behind it, is written once; without it, it might be
+            there twice, under two numbers.
 
     Raises:
         Fenced: The job is no longer this attempt's.
@@ -75,12 +97,12 @@ async def append(
         "kinds": [kind for kind, _ in happened],
         "data": [storable_json(data) for _, data in happened],
     }
-    async with translated(engine), engine.connect() as connection:
-        rows = await fetch(connection, _APPEND, bound)
-        if rows:
-            await fetch(connection, _TELL, {"job": bound["job"]})
-            return int(rows[0]["last"])
-    raise lost(lease) if lease else unknown(str(job))
+    if lease is None or before is None:
+        written = await _write(engine, _ADD, bound)
+    else:
+        written = await _write(engine, _APPEND, bound | {"before": before})
+    if not written:
+        raise lost(lease) if lease else unknown(str(job))
 
 
 async def read(engine: AsyncEngine, job: str, *, after: int = 0, limit: int = 500) -> list[Event]:
@@ -119,3 +141,12 @@ async def follow(
             if states.is_end(found[0]["state"]) and after >= found[0]["events"]:
                 return
             await watch.wait(POLL_SECONDS)
+
+
+async def _write(engine: AsyncEngine, statement: sa.TextClause, bound: dict[str, Any]) -> bool:
+    """Write and tell, on one connection; whether there was something to write to."""
+    async with connected(engine) as connection:
+        if not await fetch(connection, statement, bound):
+            return False
+        await fetch(connection, _TELL, {"job": bound["job"]})
+    return True

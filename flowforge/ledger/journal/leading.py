@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from flowforge.ledger.journal.connection import fetch, translated
+from flowforge.ledger.journal.connection import connect, fetch, translated
 
 # Two numbers, so that it is no attempt's lock: those have one.
 _LOCK = sa.text("SELECT pg_try_advisory_lock(hashtext('flowforge'), hashtext(:role)) AS leads")
@@ -51,7 +51,7 @@ class Candidate:
 
     async def _ask(self) -> bool:
         if self._connection is None:
-            self._connection = await self._engine.connect()
+            self._connection = await connect(self._engine)
         if self._leads:
             await fetch(self._connection, _ALIVE)
         else:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.errors import FlowForgeError
-from flowforge.ledger.journal.connection import translated
+from flowforge.ledger.journal.connection import connected
 from flowforge.ledger.journal.fragments import CHANNEL
 
 _RECONNECT_SECONDS = 1.0
@@ -100,7 +100,7 @@ async def _hear(engine: AsyncEngine, news: News) -> None:
 
 
 async def _hear_once(engine: AsyncEngine, news: News) -> None:
-    async with translated(engine), engine.connect() as connection:
+    async with connected(engine) as connection:
         await connection.execute(sa.text(f"LISTEN {CHANNEL}"))
         raw = await connection.get_raw_connection()
         driver = raw.driver_connection

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from flowforge.errors import Busy, Refused
 from flowforge.ledger.journal import jobs
-from flowforge.ledger.journal.connection import Row, fetch, translated
+from flowforge.ledger.journal.connection import Row, connect, fetch, translated
 from flowforge.ledger.journal.fragments import GONE, LOCK, LOST, SPEND, TELL
 from flowforge.ledger.journal.leases import Lease, lost
 from flowforge.ledger.journal.orphans import GRACE_SECONDS
@@ -166,7 +166,7 @@ class Presence:
 
     async def _connected(self) -> AsyncConnection:
         if self._connection is None:
-            self._connection = await self._engine.connect()
+            self._connection = await connect(self._engine)
             for lease in self._held:
                 await fetch(self._connection, _LOCK, {"job": lease.job, "fence": lease.fence})
         return self._connection

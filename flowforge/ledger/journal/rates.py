@@ -122,7 +122,7 @@ async def correct(
 ) -> None:
     """Follow what a good response said about the limits; mostly that is only looked at."""
     told = {dimension: said for dimension, said in told.items() if said.limit > 0}
-    by_key = {_key(credential, models, dimension): said for dimension, said in told.items()}
+    by_key = {_key(credential, models, dimension): dimension for dimension in told}
     rows = await run(engine, _LOOK, {"keys": list(by_key)})
     known = {row["key"] for row in rows}
     missing = [name for name in told if _key(credential, models, name) not in known]
@@ -130,7 +130,7 @@ async def correct(
         await _open(engine, credential, models, dimension, told[dimension].limit)
 
     def follow(key: str, bucket: Bucket, now: float) -> Bucket:
-        return rates.correct(bucket, by_key[key], now)
+        return rates.correct(by_key[key], bucket, told[by_key[key]], now)
 
     if missing or any(_changes(follow, row) for row in rows):
         await _change(engine, list(by_key), follow)

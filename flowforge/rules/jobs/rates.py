@@ -91,10 +91,10 @@ def give_back(bucket: Bucket, amount: float) -> Bucket:
     return bucket.model_copy(update={"arrival": bucket.arrival - amount / bucket.rate})
 
 
-def correct(bucket: Bucket, told: Told, now: float) -> Bucket:
+def correct(dimension: Dimension, bucket: Bucket, told: Told, now: float) -> Bucket:
     """Follow what a good response said; the same bucket when there is nothing to change.
 
-    A new limit is taken over, with its burst and what was taken in proportion. Fewer tokens left
+    A new limit is taken over with its burst, and what was taken stays taken. Fewer tokens left
     than ours had means somebody else uses the limit too: ours is emptied as far. More left means
     nothing, because what is under way is not counted yet. A rate that was cut grows when it was
     quiet long enough.
@@ -102,7 +102,7 @@ def correct(bucket: Bucket, told: Told, now: float) -> Bucket:
     changes: dict[str, float] = {}
     if told.limit > 0 and told.limit != bucket.limit:
         changes["limit"] = told.limit
-        changes["burst"] = max(1.0, bucket.burst * told.limit / bucket.limit)
+        changes["burst"] = new(dimension, told.limit).burst
         ahead = max(0.0, bucket.arrival - now)
         changes["arrival"] = now + ahead * bucket.limit / told.limit
     if bucket.factor < 1 and now - bucket.changed_at >= EPISODE_SECONDS:

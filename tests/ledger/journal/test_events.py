@@ -18,11 +18,16 @@ from tests.ledger.journal.steps import a_job, a_lease, end, on
 
 
 async def write(engine: AsyncEngine, job: Lease | str, name: str, batches: int) -> None:
+    before = 0
     for n in range(batches):
         batch: list[tuple[str, dict[str, Any]]] = [
             ("step", {"by": name, "n": n, "part": part}) for part in range(n % 3 + 1)
         ]
-        await events.append(engine, job, batch)
+        if isinstance(job, Lease):
+            await events.append(engine, job, batch, before=before)
+            before += len(batch)
+        else:
+            await events.append(engine, job, batch)
 
 
 async def collect(stream: AsyncIterator[Event], most: int = 10_000) -> list[Event]:
@@ -39,7 +44,7 @@ def test_a_reader_that_comes_back_misses_nothing_while_four_write(url: str) -> N
         lease = await a_lease(engine)
 
         async def work() -> None:
-            writers = [write(engine, lease if n else lease.job, f"{n}", 20) for n in range(4)]
+            writers = [write(engine, lease.job if n else lease, f"{n}", 20) for n in range(4)]
             await asyncio.gather(*writers)
             await end(engine, lease)
 
@@ -116,9 +121,24 @@ def test_who_follows_a_job_that_is_not_there_is_told(url: str) -> None:
 def test_events_are_read_from_a_number_on_and_so_many_at_a_time(url: str) -> None:
     async def story(engine: AsyncEngine) -> None:
         job = await a_job(engine)
-        last = await events.append(engine, job, [("step", {"n": n}) for n in range(5)])
-        assert last == 5
+        await events.append(engine, job, [("step", {"n": n}) for n in range(5)])
         page = await events.read(engine, job, after=2, limit=2)
         assert [(event.seq, event.data["n"]) for event in page] == [(3, 2), (4, 3)]
+
+    on(url, story)
+
+
+def test_what_an_attempt_tells_again_is_written_once(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        lease = await a_lease(engine)
+        happened = [("step", {"n": n}) for n in range(6)]
+        await events.append(engine, lease, happened[:2], before=0)
+        await events.append(engine, lease.job, [("from outside", {})])
+        for most in (4, 4, 5):
+            await events.append(engine, lease, happened[2:most], before=2)
+        await events.append(engine, lease, happened[5:], before=5)
+        found = await events.read(engine, lease.job)
+        assert [event.seq for event in found] == list(range(1, 8))
+        assert [e.data["n"] for e in found if e.kind == "step"] == list(range(6))
 
     on(url, story)

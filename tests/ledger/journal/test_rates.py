@@ -39,23 +39,20 @@ async def clock(engine: AsyncEngine) -> float:
 def test_thirty_takers_never_go_faster_than_the_limit(url: str) -> None:
     async def story(engine: AsyncEngine) -> None:
         await learn(engine, 1200)
-        starts: list[float] = []
+        began = await clock(engine)
 
-        async def work() -> None:
-            for _ in range(10):
-                before = await clock(engine)
-                turn = await take(engine)
-                assert turn.taken
-                starts.append(before + turn.wait_seconds)
+        async def work() -> list[float]:
+            return [(await take(engine)).wait_seconds for _ in range(10)]
 
-        await asyncio.gather(*[work() for _ in range(30)])
-        starts.sort()
-        held = await bucket(engine)
-        for first, start in enumerate(starts):
-            within = [other for other in starts[first:] if other < start + 5]
-            # Each start is told a little early: by the time between asking the clock and taking.
-            assert len(within) <= held.burst + held.rate * (5 + 1)
-        assert starts[-1] - starts[0] > (300 - held.burst) / held.rate - 1
+        waits = [
+            wait for each in await asyncio.gather(*[work() for _ in range(30)]) for wait in each
+        ]
+        taken, held = await clock(engine) - began, await bucket(engine)
+        assert held.arrival >= began + 300 / held.rate - 1e-3
+        longest = (300 - held.burst) / held.rate
+        assert longest - taken - 1e-3 <= max(waits) <= longest
+        # Whoever waits starts a whole interval apart from the next one, whenever it asked.
+        assert sum(wait == 0 for wait in waits) <= held.burst + held.rate * taken
 
     on(url, story, connections=8)
 
@@ -67,9 +64,11 @@ def test_the_statement_does_what_the_rule_says(url: str) -> None:
             before, early = await bucket(engine), await clock(engine)
             turn = await take(engine, amount, longest=3600)
             late, after = await clock(engine), await bucket(engine)
-            said = [rule.take(before, amount, now) for now in (late, early)]
-            assert said[0][1] <= turn.wait_seconds <= said[1][1]
-            assert said[1][0].arrival <= after.arrival <= said[0][0].arrival
+            soonest, least = rule.take(before, amount, early)
+            latest, most = rule.take(before, amount, late)
+            rounding = 1e-4
+            assert most - rounding <= turn.wait_seconds <= least + rounding
+            assert soonest.arrival - rounding <= after.arrival <= latest.arrival + rounding
 
     on(url, story)
 
@@ -122,7 +121,7 @@ def test_after_a_refusal_all_wait_and_then_go_on_more_slowly(url: str) -> None:
         await asyncio.gather(*[rates.refuse(engine, "main", "opus", 5) for _ in range(8)])
         after = await bucket(engine)
         assert after.factor == rule.CUT * before.factor
-        assert 4.5 < (await take(engine)).wait_seconds < 6
+        assert 3 < (await take(engine)).wait_seconds < 6
         await rates.put_off_growth(engine, "main", "opus")
         assert (await bucket(engine)).changed_at > after.changed_at
 
@@ -131,9 +130,9 @@ def test_after_a_refusal_all_wait_and_then_go_on_more_slowly(url: str) -> None:
 
 def test_what_somebody_else_used_is_followed_and_a_new_limit_taken_over(url: str) -> None:
     async def story(engine: AsyncEngine) -> None:
-        await learn(engine, 600)
-        await learn(engine, 600, remaining=0)
-        assert (await take(engine)).wait_seconds > 0.05
+        await learn(engine, 12)
+        await learn(engine, 12, remaining=0)
+        assert (await take(engine)).wait_seconds > 2
         await learn(engine, 1200)
         held = await bucket(engine)
         assert (held.limit, held.burst) == (1200, 10)

@@ -21,7 +21,7 @@ from flowforge.rules.jobs.rates import (
 )
 
 NOW = 1_000_000.0
-FULL = Bucket(arrival=0, limit=600, burst=10)
+FULL = Bucket(arrival=0, limit=600, burst=5)
 CALLS = st.lists(st.tuples(st.floats(0, 5), st.floats(0.1, 20)), min_size=1, max_size=60)
 
 
@@ -53,21 +53,21 @@ def test_nobody_overtakes(calls: list[tuple[float, float]]) -> None:
 
 def test_a_full_bucket_makes_nobody_wait_until_it_is_empty() -> None:
     bucket, waits = FULL, []
-    for _ in range(12):
+    for _ in range(7):
         bucket, wait = take(bucket, 1, NOW)
         waits.append(wait)
     beyond = [1 / bucket.rate, 2 / bucket.rate]
-    assert waits == pytest.approx([0] * 10 + beyond, abs=1e-6)
+    assert waits == pytest.approx([0] * 5 + beyond, abs=1e-6)
 
 
 def test_what_is_given_back_can_be_taken_again() -> None:
     bucket, _ = take(FULL, 50, NOW)
-    assert take(give_back(bucket, 50), 10, NOW)[1] == 0
+    assert take(give_back(bucket, 50), 5, NOW)[1] == 0
 
 
 def test_a_response_that_tells_nothing_new_changes_nothing() -> None:
-    bucket, _ = take(FULL, 5, NOW)
-    assert correct(bucket, Told(limit=600, remaining=500), NOW) == bucket
+    bucket, _ = take(FULL, 3, NOW)
+    assert correct("requests", bucket, Told(limit=600, remaining=500), NOW) == bucket
 
 
 @pytest.mark.parametrize(
@@ -81,18 +81,18 @@ def test_a_new_bucket_lets_a_large_call_through_but_no_crowd(
 
 
 def test_fewer_left_than_we_thought_empties_the_bucket_and_more_does_not_fill_it() -> None:
-    emptied = correct(FULL, Told(limit=600, remaining=0), NOW)
+    emptied = correct("requests", FULL, Told(limit=600, remaining=0), NOW)
     assert take(emptied, 1, NOW)[1] == pytest.approx(1 / FULL.rate)
-    used, _ = take(FULL, 10, NOW)
-    assert correct(used, Told(limit=600, remaining=600), NOW).arrival == used.arrival
+    used, _ = take(FULL, 5, NOW)
+    assert correct("requests", used, Told(limit=600, remaining=600), NOW).arrival == used.arrival
 
 
 def test_a_new_limit_is_taken_over_with_its_burst() -> None:
-    followed = correct(FULL, Told(limit=1200, remaining=1200), NOW)
-    assert (followed.limit, followed.burst) == (1200, 20)
-    assert correct(FULL, Told(limit=0, remaining=0), NOW).limit == 600
+    followed = correct("requests", FULL, Told(limit=1200, remaining=1200), NOW)
+    assert (followed.limit, followed.burst) == (1200, 10)
+    assert correct("requests", FULL, Told(limit=0, remaining=0), NOW).limit == 600
     used, _ = take(FULL, 30, NOW)
-    faster = correct(used, Told(limit=1200, remaining=1200), NOW)
+    faster = correct("requests", used, Told(limit=1200, remaining=1200), NOW)
     assert (faster.arrival - NOW) * faster.rate == pytest.approx(30)
 
 
@@ -116,9 +116,9 @@ def test_the_rate_is_never_cut_to_nothing() -> None:
 def test_a_cut_rate_grows_back_when_it_is_quiet() -> None:
     told = Told(limit=600, remaining=600)
     bucket = refuse(FULL, 0, NOW)
-    assert correct(bucket, told, NOW + EPISODE_SECONDS - 1).factor == CUT
-    grown = correct(bucket, told, NOW + EPISODE_SECONDS)
+    assert correct("requests", bucket, told, NOW + EPISODE_SECONDS - 1).factor == CUT
+    grown = correct("requests", bucket, told, NOW + EPISODE_SECONDS)
     assert grown.factor == pytest.approx(CUT + GROWTH)
-    assert correct(grown, told, NOW + EPISODE_SECONDS + 1).factor == grown.factor
+    assert correct("requests", grown, told, NOW + EPISODE_SECONDS + 1).factor == grown.factor
     put_off = put_off_growth(bucket, NOW + EPISODE_SECONDS - 1)
-    assert correct(put_off, told, NOW + EPISODE_SECONDS).factor == CUT
+    assert correct("requests", put_off, told, NOW + EPISODE_SECONDS).factor == CUT
