@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import subprocess
 from collections.abc import Iterator
 from decimal import Decimal
@@ -81,6 +82,32 @@ def test_a_job_goes_on_after_its_journal_was_away(server: Server) -> None:
         assert (await jobs.get(engine, job)).money.cost_usd == Decimal("0.02")
 
     on(server.url, story)
+
+
+def test_who_is_cancelled_while_connecting_leaves_no_connection(url: str) -> None:
+    one = sa.text("SELECT 1 AS one")
+    others = sa.text("""
+        SELECT count(*) AS n FROM pg_stat_activity
+         WHERE application_name = 'flowforge-journal' AND pid <> pg_backend_pid()
+    """)
+
+    async def story(engine: AsyncEngine) -> None:
+        for steps in range(0, 60, 3):
+            fresh = open_engine(url)
+            asking = asyncio.create_task(run(fresh, one))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            asking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asking
+            await fresh.dispose()
+        gc.collect()  # one that was lost would say so here
+        async with asyncio.timeout(10):
+            while (await run(engine, others))[0]["n"]:
+                await asyncio.sleep(0.02)
+        assert await run(engine, one) == [{"one": 1}]
+
+    on(url, story)
 
 
 def test_what_it_cannot_be_told_is_a_fault_that_repeats_no_value(url: str) -> None:
