@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -19,12 +19,13 @@ from pydantic import SecretStr
 from bench import contenders, database
 from bench.contenders import NAME, OURS, TARGET, Contender, Ground
 from bench.report import Table, compare
-from bench.sampling import Sampler, folder_bytes
+from bench.sampling import Sampler
+from bench.shelves import FolderShelf, Shelf, open_bucket
 from bench.stand import wait_until
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.cluster import scratch_server
 from flowforge.engines.postgres.installations import Installation
-from flowforge.rules.addresses import PostgresAddress
+from flowforge.rules.values import Value
 
 ROUNDS = 5
 Taken = dict[str, float]
@@ -39,25 +40,25 @@ class Bench:
     held: str
     """What the database is, in words."""
 
-    taken: dict[str, list[Taken]] = field(default_factory=dict)
+    shelves: tuple[Shelf, ...]
 
     def copy(self, contender: Contender) -> Taken:
-        """Let one contender copy the database into an empty store."""
-        emptied(self.ground.store)
+        """Let one contender copy the database into its empty corner of the shelf."""
+        self.ground.shelf.empty(contender.corner)
         emptied(self.ground.temporary)
-        taken = self._run(contender.copy(self.ground))
-        taken["stored"] = float(folder_bytes(self.ground.store))
+        taken = self._run(contender, contender.copy(self.ground))
+        taken["stored"] = float(self.ground.shelf.size_bytes(contender.corner))
         return taken
 
     def restore(self, contender: Contender) -> Taken:
-        """Let one contender bring its copy, already in the store, back into an empty database."""
+        """Let one contender bring its last copy back into an empty database."""
         assert contender.restore is not None
         emptied(self.ground.temporary)
         with database.connect(self.ground.address, "postgres") as session:
             session.execute(f"DROP DATABASE IF EXISTS {TARGET} WITH (FORCE)")
             session.execute(f"CREATE DATABASE {TARGET} TEMPLATE template0")
             session.execute("CHECKPOINT")
-        taken = self._run(contender.restore(self.ground))
+        taken = self._run(contender, contender.restore(self.ground))
         self._check_restored(contender)
         return taken
 
@@ -70,16 +71,17 @@ class Bench:
         if found[0] != found[1]:
             raise RuntimeError(f"{contender.name} did not restore everything: {found}")
 
-    def _run(self, command: list[str]) -> Taken:
-        sessions = len(self.postmaster.children())
+    def _run(self, contender: Contender, command: list[str]) -> Taken:
+        sessions, shelf = len(self.postmaster.children()), self.ground.shelf
         before = server_seconds(self.postmaster)
-        told = {"folder": str(self.ground.store), "address": plain(self.ground.address)}
+        store = plain(shelf.address(contender.corner))
+        told = {"store": store, "address": plain(self.ground.address)}
         began = time.monotonic()
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": str(self.ground.temporary)},
+            env={**os.environ, **shelf.environment, "TMPDIR": str(self.ground.temporary)},
             cwd=Path(__file__).parent.parent,
         )
         assert process.stdin is not None
@@ -117,6 +119,7 @@ def open_bench(size_bytes: int, server: Installation) -> Iterator[Bench]:
     with (
         tempfile.TemporaryDirectory(prefix="ff-bench-") as name,
         scratch_server(server, Path(name)) as address,
+        open_bucket(Path(name)) as bucket,
     ):
         held, rows = database.make(address, NAME, size_bytes)
         with database.connect(address, NAME) as session:
@@ -128,55 +131,67 @@ def open_bench(size_bytes: int, server: Installation) -> Iterator[Bench]:
             address=address,
             tools=installations.for_server(server.major),
             data=Path(row[0]),
-            store=Path(name) / "store",
+            shelf=bucket,
             temporary=Path(name) / "tmp",
         )
         what = f"{held / 1e6:,.0f} MB, {rows:,} rows, PostgreSQL {server.version}"
-        yield Bench(ground, postmaster, what)
+        yield Bench(ground, postmaster, what, (bucket, FolderShelf(Path(name) / "store")))
 
 
 def measure(size_bytes: int, rounds: int = ROUNDS) -> list[Table]:
     """Copy and restore one database with every contender in turn, and compare."""
     servers = [i for i in installations.find_installations() if i.has_server]
     fastest = contenders.directory_format("1")
-    others = [fastest, contenders.directory_format("0"), contenders.piped()]
+    who = [contenders.ours(), fastest, contenders.directory_format("0"), contenders.piped()]
+    tables = []
     with open_bench(size_bytes, servers[0]) as bench:
-        copies, kept = take_turns(bench, [contenders.ours(), *others], rounds)
-        restores = bring_back(bench, kept, rounds)
-        held = bench.held
-    return [
-        compare("A copy: FlowForge beside pg_dump", copies, OURS, COPY_MEASURES, COPY_NOTES, held),
-        compare("A restore", restores, OURS, RESTORE_MEASURES, RESTORE_NOTES, held),
-    ]
+        for shelf in bench.shelves:
+            if shelf.lacking is not None:
+                print(f"Not measured with {shelf.title}: {shelf.lacking}")
+                continue
+            bench.ground = replace(bench.ground, shelf=shelf)
+            copies = take_turns(bench, who, rounds)
+            restores = bring_back(bench, who, rounds)
+            tables += [
+                compare(
+                    f"A copy into {shelf.title}",
+                    copies,
+                    OURS,
+                    COPY_MEASURES,
+                    COPY_NOTES,
+                    bench.held,
+                ),
+                compare(
+                    f"A restore from {shelf.title}",
+                    restores,
+                    OURS,
+                    RESTORE_MEASURES,
+                    RESTORE_NOTES,
+                    bench.held,
+                ),
+            ]
+    return tables
 
 
-def take_turns(
-    bench: Bench, who: Sequence[Contender], rounds: int
-) -> tuple[dict[str, list[Taken]], dict[Path, Contender]]:
-    """Let everybody copy in turn; also return where the last copy of each lies."""
+def take_turns(bench: Bench, who: Sequence[Contender], rounds: int) -> dict[str, list[Taken]]:
+    """Let everybody copy in turn."""
     here = [contender for contender in who if contender.lacking is None]
-    bench.copy(here[-1])  # so that all find the database in memory
+    bench.copy(here[1])  # so that all find the database in memory
     taken: dict[str, list[Taken]] = {contender.name: [] for contender in here}
-    kept: dict[Path, Contender] = {}
     for turn in range(rounds):
         for position in range(len(here)):
             contender = here[(turn + position) % len(here)]
             taken[contender.name].append(bench.copy(contender))
-            if turn == rounds - 1 and contender.restore:
-                place = bench.ground.store.with_name(f"kept-{len(kept)}")
-                bench.ground.store.rename(place)
-                kept[place] = contender
-    return taken, kept
+    return taken
 
 
-def bring_back(bench: Bench, kept: dict[Path, Contender], rounds: int) -> dict[str, list[Taken]]:
-    """Let everybody restore its own copy in turn."""
-    order = sorted(kept.items(), key=lambda item: item[1].name != OURS)
-    taken: dict[str, list[Taken]] = {contender.name: [] for _, contender in order}
+def bring_back(bench: Bench, who: Sequence[Contender], rounds: int) -> dict[str, list[Taken]]:
+    """Let everybody restore its own last copy in turn."""
+    here = [contender for contender in who if contender.lacking is None and contender.restore]
+    taken: dict[str, list[Taken]] = {contender.name: [] for contender in here}
     for turn in range(rounds):
-        for position in range(len(order)):
-            place, contender = order[(turn + position) % len(order)]
-            bench.ground = replace(bench.ground, store=place)
+        for position in range(len(here)):
+            contender = here[(turn + position) % len(here)]
             taken[contender.name].append(bench.restore(contender))
     return taken
 
@@ -187,12 +202,12 @@ def emptied(folder: Path) -> None:
     folder.mkdir()
 
 
-def plain(address: PostgresAddress) -> dict[str, object]:
-    """The address with its password readable, for a pipe."""
-    return {
-        **address.model_dump(mode="json"),
-        "password": SecretStr.get_secret_value(address.password),
+def plain(address: Value) -> dict[str, object]:
+    """An address with its secrets readable, for a pipe."""
+    secrets = {
+        name: value.get_secret_value() for name, value in address if isinstance(value, SecretStr)
     }
+    return {**address.model_dump(mode="json"), **secrets}
 
 
 def server_seconds(postmaster: psutil.Process) -> float:
@@ -224,13 +239,13 @@ _OWN = (
     "above its own start, with all its children; that of the others is all of theirs."
 )
 COPY_NOTES = [
-    "The store is a folder; `pg_dump -Fd` writes to a temporary folder first and is then copied "
-    "there and flushed, as an upload would do at its fastest.",
+    "`pg_dump -Fd` writes to a temporary folder first; `rclone` brings that to the bucket, `cp` "
+    "and a flush to the folder.",
     "FlowForge's copy is also hashed and its rows digested table by table.",
     _OWN,
 ]
 RESTORE_NOTES = [
     "Into an empty database of the same server; every index and constraint is made; `-Fd` is "
-    "first copied from the store to a temporary folder.",
+    "first fetched to a temporary folder.",
     _OWN,
 ]

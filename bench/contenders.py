@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.shelves import Shelf
 from flowforge.engines.postgres.installations import Installation
 from flowforge.rules.addresses import PostgresAddress
 
@@ -30,7 +32,7 @@ class Ground:
     data: Path
     """The server's own files, for tools that read those."""
 
-    store: Path
+    shelf: Shelf
     temporary: Path
 
     @property
@@ -50,11 +52,18 @@ class Contender:
 
     name: str
     copy: Callable[[Ground], list[str]]
+    """Into its corner of the shelf."""
+
     restore: Callable[[Ground], list[str]] | None = None
-    """From what `copy` left in the store into the empty database `TARGET`."""
+    """From what `copy` left there into the empty database `TARGET`."""
 
     lacking: str | None = None
     """Why it cannot be measured here."""
+
+    @property
+    def corner(self) -> str:
+        """Its corner of the shelf."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
 
 def shell(line: str) -> list[str]:
@@ -76,33 +85,30 @@ def directory_format(compress: str) -> Contender:
     """`pg_dump -Fd -j2`, then the upload; the download, then `pg_restore -j2`."""
 
     def copy(ground: Ground) -> list[str]:
-        dump, store = ground.temporary / "dump", ground.store
+        dump = ground.temporary / "dump"
         taken = ground.program("pg_dump", "-Fd", "-j2", "-Z", compress, "-f", str(dump), NAME)
-        return shell(f"{taken} && cp -r {shlex.quote(str(dump))} {q(store)} && sync -f {q(store)}")
+        return shell(f"{taken} && {ground.shelf.upload(dump, made.corner)}")
 
     def restore(ground: Ground) -> list[str]:
         dump = ground.temporary / "dump"
-        fetched = f"cp -r {q(ground.store / 'dump')} {q(dump)}"
         loaded = ground.program("pg_restore", "-j2", "-d", TARGET, str(dump))
-        return shell(f"{fetched} && {loaded}")
+        return shell(f"{ground.shelf.download(made.corner, dump)} && {loaded}")
 
-    return Contender(f"pg_dump -Fd -j2 -Z{compress}", copy, restore)
+    made = Contender(f"pg_dump -Fd -j2 -Z{compress}", copy, restore)
+    return made
 
 
 def piped() -> Contender:
     """`pg_dump | gzip`, as most people do it; `gunzip | psql` brings it back."""
 
     def copy(ground: Ground) -> list[str]:
-        return shell(f"{ground.program('pg_dump', NAME)} | gzip > {q(ground.store / 'copy.gz')}")
+        dumped = ground.program("pg_dump", NAME)
+        return shell(f"{dumped} | gzip | {ground.shelf.sink(made.corner)}")
 
     def restore(ground: Ground) -> list[str]:
         psql = ground.program("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", TARGET)
-        return shell(f"gunzip -c {q(ground.store / 'copy.gz')} | {psql} > /dev/null")
+        return shell(f"{ground.shelf.source(made.corner)} | gunzip -c | {psql} > /dev/null")
 
     lacking = None if shutil.which("gzip") else "gzip is not here"
-    return Contender("pg_dump | gzip", copy, restore, lacking)
-
-
-def q(path: Path) -> str:
-    """A path as the shell reads it."""
-    return shlex.quote(str(path))
+    made = Contender("pg_dump | gzip", copy, restore, lacking)
+    return made

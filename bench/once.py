@@ -11,18 +11,17 @@ import os
 import resource
 import sys
 import time
-from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter
 
 from bench.contenders import NAME, TARGET
 from bench.sampling import proportional_bytes
 from flowforge.engines.backup import catalogue, examining, loading
 from flowforge.engines.backup.dump import take_copy
-from flowforge.engines.backup.folder import FolderStore
-from flowforge.engines.backup.store import Store
+from flowforge.engines.backup.store import Store, open_store
 from flowforge.engines.postgres import installations
-from flowforge.rules.addresses import PostgresAddress
+from flowforge.rules.addresses import PostgresAddress, StoreAddress
 
 
 def cpu_seconds() -> float:
@@ -53,10 +52,10 @@ def restore(address: PostgresAddress, store: Store) -> dict[str, object]:
 
 
 def main() -> None:
-    """Read the address and the folder from standard input."""
+    """Read the addresses of server and store from standard input."""
     wanted = json.load(sys.stdin)
     address = PostgresAddress.model_validate(wanted["address"])
-    store = FolderStore("bench", Path(wanted["folder"]))
+    store = open_store(TypeAdapter(StoreAddress).validate_python(wanted["store"]))
     print(json.dumps({"own_bytes": proportional_bytes(psutil.Process(os.getpid()))}), flush=True)
     what, *rest = sys.argv[1:]
     taken = copy(address, store, *rest) if what == "copy" else restore(address, store)
