@@ -91,7 +91,7 @@ async def make_patch(places: Places, base: Base, kept: Kept) -> Patch:
     git = Git(places.work.folder)  # without the files, of which it would obey .gitmodules
     content = await git.ask("diff-tree", "-p", *_PLAIN, "--binary", "--full-index", base.tree, tree)
     counted = await git.ask("diff-tree", *_PLAIN, "-z", "--raw", "--numstat", base.tree, tree)
-    why_not = await _why_not(places, base, content, tree)
+    why_not = await why_not_proven(places, base, content, tree)
     return Patch(
         content, tuple(_read(counted)), base.commit, base.tree, tree, why_not is None, why_not
     )
@@ -111,8 +111,15 @@ async def _whole(places: Places, base: Base, tree: str) -> str:
     return await places.work.ask_line("write-tree", index=index)
 
 
-async def _why_not(places: Places, base: Base, content: bytes, tree: str) -> str | None:
-    """Apply a patch to its base; what is wrong with it, if something is."""
+async def why_not_proven(places: Places, base: Base, content: bytes, tree: str) -> str | None:
+    """Apply a patch to its base, and nothing but its base; what is wrong, if something is.
+
+    Args:
+        places: The job's folder.
+        base: What the job began with.
+        content: The patch.
+        tree: What it shall give.
+    """
     folder = Path(tempfile.mkdtemp(dir=places.folder, prefix="proof-"))
     try:
         git = Git(folder / "proof.git")

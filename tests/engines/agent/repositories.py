@@ -74,7 +74,6 @@ class Desk:
         return await self.files.keep(self.sandbox)
 
     async def patch(self) -> Patch:
-        await self.files.keep(self.sandbox)
         return await self.files.patch()
 
 

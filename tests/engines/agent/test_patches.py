@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
-from flowforge.engines.agent.patch import Patch
+from flowforge.engines.agent.patch import Patch, make_patch, why_not_proven
+from flowforge.engines.agent.sources import bring
+from flowforge.engines.agent.trees import Trees
 from flowforge.rules.jobs.spec import Empty, FileSet, GitSource
 from tests.engines.agent.repositories import Desk, applied, commit, git, repository
 
@@ -78,6 +81,39 @@ def test_the_patch_gives_somebody_else_what_the_job_left(
     assert bool(patch.content) == (name != "nothing") == bool(patch.files)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [(b"+two", b"+three", "it gives the tree"), (b"-one", b"-none", "it does not apply")],
+)
+def test_a_patch_that_is_not_what_the_job_left_is_not_proven(
+    tmp_path: Path, old: bytes, new: bytes, why: str
+) -> None:
+    async def work() -> None:
+        places, base = await bring(FileSet(files={"a": "one\n"}), tmp_path / "job")
+        (places.files / "a").write_text("two\n")
+        kept = await Trees(places, base).keep()
+        patch = await make_patch(places, base, kept)
+        assert old in patch.content
+        said = await why_not_proven(places, base, patch.content.replace(old, new), patch.tree)
+        assert said
+        assert said.startswith(why)
+
+    asyncio.run(work())
+
+
+def test_a_change_of_bytes_is_proven_by_the_patch_alone(tmp_path: Path) -> None:
+    async def work() -> None:
+        places, base = await bring(FileSet(binary={"a": b64encode(bytes(200))}), tmp_path / "job")
+        (places.files / "a").write_bytes(bytes(range(256)))
+        patch = await make_patch(places, base, await Trees(places, base).keep())
+        assert patch.proven
+        line = next(line for line in patch.content.split(b"\n") if line.startswith(b"z"))
+        broken = patch.content.replace(line, line[:-1] + (b"0" if line[-1:] != b"0" else b"1"))
+        assert await why_not_proven(places, base, broken, patch.tree)
+
+    asyncio.run(work())
+
+
 def test_the_patch_says_what_it_does_to_each_file(shop: Path, tmp_path: Path) -> None:
     script = "mv README.md GUIDE.md; rm empty; echo >> src/a.py; echo -n > data.bin; ln -s x y"
     patch, _ = patch_of(GitSource(url=str(shop)), tmp_path, script)
@@ -97,10 +133,10 @@ def test_a_job_on_a_folder_sees_only_it_and_its_patch_applies_at_the_root(
     shop: Path, tmp_path: Path
 ) -> None:
     source = GitSource(url=str(shop), subdir="src/")
-    patch, desk = patch_of(source, tmp_path, "ls | tr '\\n' ' ' > seen; mv a.py c.py; rm b.py")
+    patch, desk = patch_of(source, tmp_path, "seen=$(ls); echo $seen > seen; mv a.py c.py; rm b.py")
     git(tmp_path, "clone", "--quiet", f"file://{shop}", "clone")
     assert applied(patch, tmp_path / "clone") == patch.tree
-    assert (desk.here / "seen").read_text() == "a.py b.py seen "
+    assert (desk.here / "seen").read_text() == "a.py b.py\n"
     assert {file.path for file in patch.files} == {"src/b.py", "src/c.py", "src/seen"}
     assert patch.proven
 
