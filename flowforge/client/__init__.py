@@ -5,14 +5,13 @@
     run = client.run("backup-postgres/database-backup", server="shop")
     print(run.url, run.result().evidence)
 
+Agent jobs are in `flowforge.client.jobs`.
+
 `FlowForge` and `AsyncFlowForge` are one client in two tempers; the functions of this module use
 the default environment. Everything goes over HTTP: the client never opens a database.
 """
 
 from __future__ import annotations
-
-import atexit
-import functools
 
 from pydantic import JsonValue
 
@@ -24,8 +23,12 @@ from flowforge.client.answers import (
     Status,
 )
 from flowforge.client.awaiting import AsyncFlowForge, AsyncRun
+from flowforge.client.awaiting_jobs import AsyncJob, AsyncJobs
 from flowforge.client.blocking import FlowForge, Run
+from flowforge.client.blocking_jobs import Job, Jobs
 from flowforge.client.calls import RESTORE
+from flowforge.client.default import default
+from flowforge.client.job_facts import JobDetails, NotSucceeded, Outcome, SpokenTurn
 from flowforge.client.runs import RunFacts, Step
 from flowforge.rules.backups import Copy, Operation, Proof
 from flowforge.rules.standing import DatabaseStanding
@@ -33,18 +36,26 @@ from flowforge.rules.standing import DatabaseStanding
 __all__ = [
     "RESTORE",
     "AsyncFlowForge",
+    "AsyncJob",
+    "AsyncJobs",
     "AsyncRun",
     "Copy",
     "CopyWithProofs",
     "DatabaseStanding",
     "Environment",
     "FlowForge",
+    "Job",
+    "JobDetails",
+    "Jobs",
+    "NotSucceeded",
     "Operation",
+    "Outcome",
     "PoolStatus",
     "Proof",
     "Readiness",
     "Run",
     "RunFacts",
+    "SpokenTurn",
     "Status",
     "Step",
     "copies",
@@ -69,27 +80,27 @@ def run(deployment: str, /, *, idempotency_key: str | None = None, **parameters:
         Refused: No such deployment or parameter, or a parameter holds a password.
         Unavailable: The server did not answer for a minute.
     """
-    return _default().run(deployment, idempotency_key=idempotency_key, **parameters)
+    return default().run(deployment, idempotency_key=idempotency_key, **parameters)
 
 
 def status() -> Status:
     """How the platform is, and how well each database is protected."""
-    return _default().status()
+    return default().status()
 
 
 def copies(server: str | None = None, database: str | None = None) -> list[Copy]:
     """The copies that exist, newest first."""
-    return _default().copies(server, database)
+    return default().copies(server, database)
 
 
 def copy(server: str, database: str, name: str) -> CopyWithProofs:
     """One copy and its proofs."""
-    return _default().copy(server, database, name)
+    return default().copy(server, database, name)
 
 
 def operations(operation: str | None = None, limit: int = 50) -> list[Operation]:
     """The last operations and their evidence, newest first."""
-    return _default().operations(operation, limit)
+    return default().operations(operation, limit)
 
 
 def restore_plan(
@@ -106,7 +117,7 @@ def restore_plan(
     Returns:
         `plan` and the `plan_hash` under which it may be applied.
     """
-    return _default().restore_plan(
+    return default().restore_plan(
         server,
         database,
         copy,
@@ -114,14 +125,3 @@ def restore_plan(
         target_database=target_database,
         store=store,
     )
-
-
-def _default() -> FlowForge:
-    return _kept(find_environment())
-
-
-@functools.cache
-def _kept(environment: Environment) -> FlowForge:
-    flowforge = FlowForge(environment=environment)
-    atexit.register(flowforge.close)
-    return flowforge

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -12,6 +14,7 @@ from pydantic import JsonValue
 from flowforge.client import agreeing
 from flowforge.client.address import Environment, find_environment
 from flowforge.client.answers import CopyWithProofs, PoolStatus, Readiness, Status
+from flowforge.client.awaiting_jobs import AsyncJobs
 from flowforge.client.calls import Calls
 from flowforge.client.exchange import PATIENCE_SECONDS, Exchange, Lost, Pause, Reply, Request
 from flowforge.client.runs import RunFacts, Step
@@ -62,6 +65,7 @@ class AsyncFlowForge:
     ) -> None:
         self.calls = Calls(environment or find_environment(api_url, profile), patience_seconds)
         self._http = httpx.AsyncClient(**options(self.calls.environment))
+        self.jobs = AsyncJobs(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,6 +157,12 @@ class AsyncFlowForge:
         except StopIteration as end:
             value: T = end.value
             return value
+
+    @contextlib.asynccontextmanager
+    async def open_stream(self, asked: Request) -> AsyncIterator[httpx.Response]:
+        """Ask for an answer that comes bit by bit, while the block lasts."""
+        async with self._http.stream(**arguments(asked)) as response:
+            yield response
 
     async def _answer(self, asked: Request) -> Reply | Lost:
         try:

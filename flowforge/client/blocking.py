@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -12,6 +14,7 @@ from pydantic import JsonValue
 from flowforge.client import agreeing
 from flowforge.client.address import Environment, find_environment
 from flowforge.client.answers import CopyWithProofs, PoolStatus, Readiness, Status
+from flowforge.client.blocking_jobs import Jobs
 from flowforge.client.calls import Calls
 from flowforge.client.exchange import PATIENCE_SECONDS, Exchange, Lost, Pause, Reply, Request
 from flowforge.client.runs import RunFacts, Step
@@ -83,6 +86,7 @@ class FlowForge:
     ) -> None:
         self.calls = Calls(environment or find_environment(api_url, profile), patience_seconds)
         self._http = httpx.Client(**options(self.calls.environment))
+        self.jobs = Jobs(self)
 
     def __enter__(self) -> Self:
         return self
@@ -198,6 +202,12 @@ class FlowForge:
         except StopIteration as end:
             value: T = end.value
             return value
+
+    @contextlib.contextmanager
+    def open_stream(self, asked: Request) -> Iterator[httpx.Response]:
+        """Ask for an answer that comes bit by bit, while the block lasts."""
+        with self._http.stream(**arguments(asked)) as response:
+            yield response
 
     def _answer(self, asked: Request) -> Reply | Lost:
         try:

@@ -28,6 +28,9 @@ _KINDS: Mapping[str, type[FlowForgeError]] = {
     "damaged": Damaged,
 }
 
+Query: TypeAlias = Mapping[str, str | list[str]]
+"""A list is a name that is given several times."""
+
 T = TypeVar("T")
 
 
@@ -37,8 +40,9 @@ class Request:
 
     method: str
     url: str
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Query = field(default_factory=dict)
     body: JsonValue = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Reply:
     status: int
     body: JsonValue
     retry_after_seconds: float = 0.0
+    content: bytes = b""
 
     @property
     def is_ok(self) -> bool:
@@ -89,7 +94,7 @@ def ask(request: Request, patience_seconds: float = PATIENCE_SECONDS) -> Exchang
         if isinstance(answer, Reply):
             wait_seconds = max(wait_seconds, answer.retry_after_seconds)
         if time.monotonic() + wait_seconds > deadline:
-            raise _gave_up(request, answer)
+            raise give_up(request, answer)
         yield Pause(wait_seconds)
         pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
 
@@ -148,7 +153,8 @@ def _told(body: JsonValue) -> FlowForgeError | None:
     return kind(str(error.get("message", "")), hint=str(error.get("hint", "")))
 
 
-def _gave_up(request: Request, answer: Reply | Lost) -> FlowForgeError:
+def give_up(request: Request, answer: Reply | Lost) -> FlowForgeError:
+    """The error of a server that stayed away or busy."""
     if isinstance(answer, Reply):
         return _told(answer.body) or Unavailable(
             f"The server is too busy to answer (HTTP {answer.status}).",

@@ -9,7 +9,7 @@ import httpx
 from pydantic import JsonValue
 
 from flowforge.client.address import Environment
-from flowforge.client.exchange import Lost, Reply, Request
+from flowforge.client.exchange import Lost, Query, Reply, Request
 from flowforge.client.runs import RunFacts, Step
 
 OnLook: TypeAlias = Callable[[RunFacts, list[Step]], None]
@@ -64,8 +64,9 @@ class Arguments(TypedDict):
 
     method: str
     url: str
-    params: Mapping[str, str]
+    params: Query
     json: JsonValue
+    headers: Mapping[str, str]
 
 
 def options(environment: Environment) -> Options:
@@ -77,7 +78,13 @@ def options(environment: Environment) -> Options:
 
 def arguments(asked: Request) -> Arguments:
     """A request, as httpx takes it."""
-    return Arguments(method=asked.method, url=asked.url, params=asked.query, json=asked.body)
+    return Arguments(
+        method=asked.method,
+        url=asked.url,
+        params=asked.query,
+        json=asked.body,
+        headers=asked.headers,
+    )
 
 
 def read_reply(response: httpx.Response) -> Reply:
@@ -87,7 +94,8 @@ def read_reply(response: httpx.Response) -> Reply:
     except ValueError:  # a proxy's page, or the UI's
         body = None
     after = response.headers.get("retry-after", "")
-    return Reply(response.status_code, body, float(after) if after.isdigit() else 0.0)
+    seconds = float(after) if after.isdigit() else 0.0
+    return Reply(response.status_code, body, seconds, response.content)
 
 
 def read_loss(error: httpx.TransportError) -> Lost:

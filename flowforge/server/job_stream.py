@@ -54,7 +54,7 @@ async def stream(journal: Journal, job: str, after: int) -> AsyncIterator[bytes]
 
 def spell(event: Event) -> bytes:
     """One event as it is sent."""
-    data = json.dumps(event.model_dump(mode="json"), ensure_ascii=False)
+    data = json.dumps(event.model_dump(mode="json"))  # no character in it ends a line
     return f"id: {event.seq}\nevent: {event.kind}\ndata: {data}\n\n".encode()
 
 
