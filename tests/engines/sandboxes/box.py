@@ -48,6 +48,17 @@ class Box:
     def push(self, folder: Path) -> None:
         self.wait(self.sandbox.push(folder))
 
+    def clean(self) -> bool:
+        """Make it as new; false when it cannot be used any more."""
+        if self.wait(self.sandbox.health()) != "ok":
+            return False
+        self.wait(self.sandbox.kill_all())
+        everything = "find . /tmp /dev/shm -mindepth 1"
+        return (
+            self.sh(f"chmod -R u+rwx . && {everything} -delete && ! {everything} | grep .").status
+            == 0
+        )
+
 
 def entries(folder: Path) -> dict[str, tuple[str, int, bytes]]:
     """Everything in a folder: kind, mode, content or target."""

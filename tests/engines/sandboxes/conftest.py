@@ -34,7 +34,7 @@ def docker() -> Provider:
     pytest.skip(f"the docker engine has no image for sandboxes: docker pull {IMAGE}")
 
 
-@pytest.fixture(params=["local", pytest.param("docker", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["local", pytest.param("docker", marks=pytest.mark.slow)])
 def provider(request: pytest.FixtureRequest) -> Provider:
     made: Provider = request.getfixturevalue(request.param)
     return made
@@ -46,14 +46,25 @@ def _usable(provider: Provider) -> Provider:
     return provider
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
     with asyncio.Runner() as runner:
         yield runner
 
 
+@pytest.fixture(scope="module")
+def boxes(runner: asyncio.Runner, provider: Provider) -> Iterator[list[Box]]:
+    """The sandbox that tests use one after the other, until one of them ends it."""
+    open_ones: list[Box] = []
+    yield open_ones
+    for box in open_ones:
+        runner.run(box.sandbox.close())
+
+
 @pytest.fixture
-def box(runner: asyncio.Runner, provider: Provider) -> Iterator[Box]:
-    sandbox = runner.run(provider.open("a-job", 1, SMALL))
-    yield Box(runner, provider, sandbox)
-    runner.run(sandbox.close())
+def box(boxes: list[Box], runner: asyncio.Runner, provider: Provider) -> Iterator[Box]:
+    if not boxes:
+        boxes.append(Box(runner, provider, runner.run(provider.open("a-job", 1, SMALL))))
+    yield boxes[0]
+    if not boxes[0].clean():
+        runner.run(boxes.pop().sandbox.close())

@@ -33,7 +33,7 @@ asyncio.run(work())
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def provider(docker: Provider) -> Provider:
     return docker
 

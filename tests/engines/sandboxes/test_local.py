@@ -43,7 +43,7 @@ print(type(why).__name__, why)
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def provider(local: Provider) -> Provider:
     return local
 
