@@ -175,6 +175,8 @@ def explain_failure(
     first = (errors[0] if errors else f"it ended with status {status}")[:300]
     text = said.lower()
     place = f"{database!r} on {address.name}"
+    if connection.is_conflict(text):
+        return connection.ended_by_conflict(address.name)
     if "permission denied" in text or "must be owner" in text:
         return Refused(
             f"The dump of {place} was denied a right: {first}",

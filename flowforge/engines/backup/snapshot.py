@@ -58,6 +58,9 @@ class Snapshot:
     lost: threading.Event = field(default_factory=threading.Event)
     """Set within seconds when the session ends while `counting` runs."""
 
+    cause: psycopg.Error | None = None
+    """What ended it, once `lost` is set."""
+
     def check_held(self) -> None:
         """Make sure the snapshot was held all the time.
 
@@ -68,7 +71,7 @@ class Snapshot:
         try:
             self.session.execute("SELECT 1")
         except psycopg.OperationalError as error:
-            raise _ended() from error
+            raise self._ended(error) from error
 
     def check_not_lost(self) -> None:
         """Stop as soon as it is known that the session has ended; this costs nothing.
@@ -77,7 +80,15 @@ class Snapshot:
             Unavailable: The coordinating session is gone.
         """
         if self.lost.is_set():
-            raise _ended()
+            raise self._ended(self.cause) from self.cause
+
+    def _ended(self, cause: psycopg.Error | None) -> Unavailable:
+        if connection.is_conflict(str(cause)):
+            return connection.ended_by_conflict(self.survey.server.name)
+        return Unavailable(
+            "The session that held the backup's snapshot was ended.",
+            hint="Run the backup again. Nothing was kept of this try.",
+        )
 
 
 @contextlib.contextmanager
@@ -150,7 +161,8 @@ def counting(snapshot: Snapshot, budget_seconds: float) -> Iterator[None]:
             _count(snapshot, budget_seconds, over)
             while not over.wait(_WATCH_SECONDS):
                 snapshot.session.execute("SELECT 1")
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
+            snapshot.cause = error
             snapshot.lost.set()
 
     counter = threading.Thread(target=work, daemon=True)
@@ -198,13 +210,6 @@ def _count_one(snapshot: Snapshot, relation: Relation, seconds: float) -> bool:
     assert row is not None
     snapshot.counts[relation.name] = row[0]
     return True
-
-
-def _ended() -> Unavailable:
-    return Unavailable(
-        "The session that held the backup's snapshot was ended.",
-        hint="Run the backup again. Nothing was kept of this try.",
-    )
 
 
 def _condition(relation: Relation) -> str:

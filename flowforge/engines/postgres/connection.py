@@ -144,6 +144,8 @@ def explain(
         return Refused(
             f"{place} has no database {database!r}.", hint="Check the name; `psql -l` lists them."
         )
+    if is_conflict(said):
+        return ended_by_conflict(address.name)
     if error.sqlstate == "42501" or "permission denied" in text:
         return Refused(
             f"{place} denied a right: {_first_line(said)}",
@@ -157,6 +159,21 @@ def explain(
     return Unavailable(
         f"{place} did not answer: {_first_line(said)}",
         hint="Check that the server runs and is reachable from this machine, then run it again.",
+    )
+
+
+def is_conflict(said: str) -> bool:
+    """Tell whether a standby ended a query because its primary removed the rows it reads."""
+    return "conflict with recovery" in said.lower()
+
+
+def ended_by_conflict(name: str) -> Unavailable:
+    """What to do about it."""
+    return Unavailable(
+        f"The standby {name} ended the reading: its primary removed rows that were being read.",
+        hint="On the standby set hot_standby_feedback = on (the primary then keeps such rows), or "
+        "max_standby_streaming_delay longer than a backup takes; or back up the primary. Then "
+        "run it again.",
     )
 
 
