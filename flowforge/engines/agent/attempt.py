@@ -7,31 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.engines.agent import conversation, finishing, stopping
-from flowforge.engines.agent.calling import Caller, Ended, Parked
+from flowforge.engines.agent.calling import Caller
+from flowforge.engines.agent.endings import Ended, Parked
 from flowforge.engines.agent.finishing import Outcome
-from flowforge.engines.agent.hands import Hands, shown
+from flowforge.engines.agent.hands import Hands
 from flowforge.engines.agent.happenings import Happenings
+from flowforge.engines.agent.patience import patiently
+from flowforge.engines.agent.progress import Progress
 from flowforge.engines.agent.redaction import Redactor
 from flowforge.engines.agent.sources_access import Access
 from flowforge.engines.agent.station import Station, station
+from flowforge.engines.agent.tools import NICKNAMES
 from flowforge.engines.agent.transport import Model
 from flowforge.engines.agent.watching import Watch, watching
 from flowforge.engines.sandboxes.sandbox import Provider
-from flowforge.errors import Busy, FlowForgeError
+from flowforge.errors import Busy, FlowForgeError, Unavailable
 from flowforge.ledger.journal import jobs, leases, turns
 from flowforge.ledger.journal.leases import Lease
 from flowforge.ledger.journal.news import News
 from flowforge.ledger.journal.presence import Presence
-from flowforge.rules.jobs import steps, stuck
 from flowforge.rules.jobs.records import Job, Turn
 from flowforge.rules.jobs.steps import Ending
+
+_BRING_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -78,28 +83,43 @@ class Attempt:
         services: Services,
         lease: Lease,
         job: Job,
-        done: list[Turn],
+        done: Sequence[Turn],
         watch: Watch,
         happenings: Happenings,
     ) -> None:
         self.job = job
         self._services, self._lease, self._watch = services, lease, watch
-        self._done, self._happenings = done, happenings
+        self._happenings = happenings
         self._caller = Caller(services.engine, lease, job.spec, services.model, happenings)
+        self._progress = Progress(job.spec, done)
         self._place: Station | None = None
         self._hands: Hands | None = None
-        self._circle: list[stuck.Done] = []
         self.parked: Parked | None = None
         self.ending: Ending | None = None
+        self.is_over = False
+        """Whether the job was given back, at its end or to wait."""
+
+    @property
+    def next_turn(self) -> int:
+        """The number of the turn that is taken next."""
+        return self._progress.talk.turns + 1
 
     async def begin(self, place: Station) -> None:
-        """Start to work at a place that is ready."""
+        """Start to work at a place whose files are there."""
         self._place = place
         services = self._services
-        self._hands = Hands(services.engine, self._lease, self.job.spec, place, self._happenings)
-        self._hands.remarks.extend(place.remarks)
-        self._watch.on_last_call = lambda left: self._remark(steps.LAST_CALL.format(seconds=left))
-        await leases.advance(services.engine, self._lease, "running")
+        self._hands = Hands(
+            services.engine,
+            self._lease,
+            self.job.spec,
+            place,
+            self._happenings,
+            self._watch.remarks,
+        )
+        self._watch.remarks.extend(place.remarks)
+        if self.job.spec.tools:
+            await self._watch.over(place.open())
+        await patiently(lambda: leases.advance(services.engine, self._lease, "running"))
         await self._happenings.add("state", state="running", reason=None)
 
     async def step(self) -> Turned | None:
@@ -111,65 +131,73 @@ class Attempt:
         if self.ending is not None or self.parked is not None:
             return None
         async with self.judged():
-            turned: Turned = await self._watch.over(self._turn())
-            return turned
+            return await self._watch.over(self._turn())
         return None
 
     @contextlib.asynccontextmanager
     async def judged(self) -> AsyncIterator[None]:
         """Note what an error in the block means for the job."""
         try:
-            try:
-                yield
-            except Busy:
-                raise
-            except FlowForgeError as error:
-                raise stopping.meaning(error, self._lease.fence) from error
+            yield
+        except Busy:
+            raise
         except Ended as ended:
             self.ending = ended.ending
         except Parked as parked:
             self.parked = parked
+        except FlowForgeError as error:
+            meant = await stopping.meaning(self._services.engine, self._lease, error)
+            self.ending = meant.ending if isinstance(meant, Ended) else None
+            self.parked = meant if isinstance(meant, Parked) else None
 
     async def finish(self) -> Outcome:
-        """Give the job back, with its patch and its story if it is over."""
+        """Give the job back, with its patch and its story if it is over.
+
+        Raises:
+            Fenced: Another attempt has the job.
+        """
+        engine, lease = self._services.engine, self._lease
         if self.parked is not None:
-            return await finishing.park(self._services.engine, self._lease, self.job, self.parked)
-        assert self.ending is not None
-        return await finishing.finish(
-            self._services.engine, self._lease, self.ending, self._place, self._happenings
-        )
+            outcome = await finishing.park(engine, lease, self.parked)
+        else:
+            assert self.ending is not None
+            outcome = await finishing.finish(
+                engine, lease, self.ending, self._place, self._happenings
+            )
+        self.is_over = True
+        return outcome
 
     async def _turn(self) -> Turned:
-        if not self._done or self._is_complete(self._done[-1]):
-            await self._ask()
-        turn = self._done[-1]
+        progress, usd = self._progress, Decimal(0)
+        if progress.open is None:
+            progress.open, usd = await self._ask()
+        turn = progress.open
         assert turn.reply is not None and self._hands is not None
         heard = conversation.hear(turn.reply)
-        follow = self._follow(self._done)
-        if follow.follow == "tools":
-            await self._hands.run(turn.n, heard.calls, turn.tools, self._circle)
-            self._done[-1] = (
-                await turns.read(self._services.engine, self._lease.job, after=turn.n - 1)
-            )[0]
-        did = tuple(shown(call) for call in heard.calls) if follow.follow == "tools" else ()
-        if follow.ending is not None:
-            raise Ended(self._checked(follow.ending, heard.text))
-        return Turned(turn.n, did, 0.0, heard.text)
+        step = progress.follow(turn.reply, heard)
+        if step.ending is not None:
+            raise Ended(step.ending)
+        if step.follow == "tools":
+            await self._hands.run(turn.n, heard.calls, turn.tools, progress.circle)
+            turn = await self._read(turn.n)
+        progress.add(turn)
+        did = tuple(NICKNAMES.get(call.name, call.name) for call in heard.calls)
+        return Turned(turn.n, did if step.follow == "tools" else (), float(usd), heard.text)
 
-    async def _ask(self) -> None:
-        """Have the model's next reply, unless a limit forbids it."""
-        output = sum(
-            conversation.usage(turn.reply).output_tokens for turn in self._done if turn.reply
-        )
-        limit = steps.before_turn(self.job.spec.limits, turns=len(self._done), output_tokens=output)
+    async def _ask(self) -> tuple[Turn, Decimal]:
+        """Have the model's next reply, unless a limit forbids it; with what it cost."""
+        limit = self._progress.limit()
         if limit is not None:
             raise Ended(limit)
-        n = len(self._done) + 1
-        found = await turns.read(self._services.engine, self._lease.job, after=n - 1)
-        before = found[0].calls if found else 0
-        paid = await self._caller.turn(n, self._done, before)
-        self._done += await turns.read(self._services.engine, self._lease.job, after=n - 1)
-        heard = conversation.hear(self._done[-1].reply)  # type: ignore[arg-type]
+        n = self.next_turn
+        begun = await patiently(
+            lambda: turns.read(self._services.engine, self._lease.job, after=n - 1)
+        )
+        calls_before = begun[0].calls if begun else 0
+        paid = await self._caller.turn(n, self._progress.talk, calls_before)
+        turn = await self._read(n)
+        assert turn.reply is not None
+        heard = conversation.hear(turn.reply)
         await self._happenings.add(
             "turn",
             n=n,
@@ -181,39 +209,13 @@ class Attempt:
             usage=paid.said.usage.model_dump(),
             rehearsal=paid.said.rehearsal,
         )
+        return turn, paid.usd
 
-    def _follow(self, done: list[Turn]) -> steps.Step:
-        last = done[-1].reply
-        assert last is not None
-        heard = conversation.hear(last)
-        return steps.after_reply(
-            last.stop_reason,
-            uses_tools=bool(heard.calls),
-            earlier=[turn.reply.stop_reason for turn in done[:-1] if turn.reply],
-            category=heard.category,
+    async def _read(self, n: int) -> Turn:
+        found = await patiently(
+            lambda: turns.read(self._services.engine, self._lease.job, after=n - 1)
         )
-
-    def _is_complete(self, turn: Turn) -> bool:
-        """Whether nothing of a turn is left to do."""
-        step = self._follow(self._done)
-        if step.follow == "end":
-            return False  # what it means is said by `_turn`
-        assert turn.reply is not None
-        called = len(conversation.hear(turn.reply).calls)
-        return step.follow != "tools" or sum(call.done for call in turn.tools) == called
-
-    def _checked(self, ending: Ending, text: str) -> Ending:
-        """A success only if the last reply is of the form that was asked for."""
-        if ending.state == "succeeded" and self.job.spec.output_schema is not None:
-            try:
-                json.loads(text)
-            except ValueError:
-                return Ending(state="failed", reason="the last reply is not the JSON asked for")
-        return ending
-
-    def _remark(self, remark: str) -> None:
-        assert self._hands is not None
-        self._hands.remarks.append(remark)
+        return found[0]
 
 
 @contextlib.asynccontextmanager
@@ -230,22 +232,23 @@ async def attempt(
     """
     lease = await services.presence.claim(job, services.worker)
     try:
-        if flow_run_id is not None:
-            await leases.note(services.engine, lease, flow_run_id=flow_run_id)
-        found = await jobs.get(services.engine, job)
-        async with (
-            stopping.given_back(services.engine, lease),
-            watching(services.presence, services.news, lease, found) as watch,
-            _told(services, lease) as happenings,
-        ):
-            done = await turns.read(services.engine, job)
-            await happenings.add("state", state="starting", reason=services.worker)
-            begun = [turn for turn in done if turn.reply is not None]
-            work = Attempt(services, lease, found, begun, watch, happenings)
-            async with _placed(work, services, lease, begun, watch):
-                yield work
+        async with stopping.given_back(services.engine, lease) as gone:
+            if flow_run_id is not None:
+                await leases.note(services.engine, lease, flow_run_id=flow_run_id)
+            found = await jobs.get(services.engine, job)
+            async with (
+                watching(services.presence, services.news, lease, found) as watch,
+                _told(services, lease) as happenings,
+            ):
+                done = await turns.read(services.engine, job)
+                await happenings.add("state", state="starting", reason=services.worker)
+                work = Attempt(services, lease, found, done, watch, happenings)
+                async with _placed(work, services, lease, done, watch):
+                    yield work
+                gone.is_over = work.is_over
     finally:
-        await asyncio.shield(services.presence.let_go(lease))
+        with contextlib.suppress(Unavailable):  # the lock goes with the connection
+            await asyncio.shield(services.presence.let_go(lease))
 
 
 @contextlib.asynccontextmanager
@@ -266,7 +269,9 @@ async def _placed(
     place = station(
         services.engine, lease, work.job.spec, done, services.provider, redactor, services.access
     )
+    # Files that an earlier attempt left are brought also for a job that is over: for its patch.
+    grace = _BRING_SECONDS if done else 0.0
     async with contextlib.AsyncExitStack() as stack:
         async with work.judged():
-            await work.begin(await watch.over(stack.enter_async_context(place)))
+            await work.begin(await watch.over(stack.enter_async_context(place), grace=grace))
         yield

@@ -7,8 +7,8 @@ written whatever happens; when that is not known, the most it may have cost coun
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,17 +16,19 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from flowforge.engines.agent import conversation
+from flowforge.engines.agent.conversation import Conversation
+from flowforge.engines.agent.endings import Ended, Parked
 from flowforge.engines.agent.happenings import Happenings
 from flowforge.engines.agent.patience import patiently
 from flowforge.engines.agent.transport import CallFailed, Model, Said
+from flowforge.errors import FlowForgeError, Unavailable
 from flowforge.ledger.journal import breakers, money, prices, rates, turns
 from flowforge.ledger.journal.leases import Lease
 from flowforge.rules.jobs import budgets, retries
 from flowforge.rules.jobs.budgets import Reservation
 from flowforge.rules.jobs.prices import Price, cost
 from flowforge.rules.jobs.rates import Dimension
-from flowforge.rules.jobs.records import Reply, Turn
+from flowforge.rules.jobs.records import CallOutcome, Reply
 from flowforge.rules.jobs.retries import Failure
 from flowforge.rules.jobs.spec import JobSpec
 from flowforge.rules.jobs.steps import Ending
@@ -34,23 +36,26 @@ from flowforge.rules.jobs.steps import Ending
 _BREAKER_SECONDS = 300.0
 _OVERHEAD_TOKENS = 2_000  # tools and what the API adds on its own
 _LEAST_REPLY_TOKENS = 256  # less is of no use to anybody
+_LET_GO_SECONDS = 5.0
+_LOOK_SECONDS = 3_600.0  # somebody may have raised a limit
+_LOOK_SOON_SECONDS = 60.0
 
 
-class Ended(Exception):
-    """The job cannot go on; never leaves the engine."""
+@dataclass(frozen=True)
+class Bid:
+    """What is set aside for a call."""
 
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.reason)
-        self.ending = ending
+    price: Price
+    tokens: int
+    """No fewer than the prompt has."""
 
+    most: int
+    """The most tokens the reply may hold."""
 
-class Parked(Exception):
-    """The job gives its place back and goes on later; never leaves the engine."""
-
-    def __init__(self, reason: str, seconds: float) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.until = datetime.now(UTC) + timedelta(seconds=seconds)
+    @property
+    def usd(self) -> Decimal:
+        """The most it may cost."""
+        return budgets.estimate(self.price, self.tokens, self.most)
 
 
 @dataclass(frozen=True)
@@ -84,81 +89,69 @@ class Caller:
         self._model, self._happenings = model, happenings
         self._credential = model.account.name
 
-    async def turn(self, n: int, done: Sequence[Turn], calls_before: int) -> Paid:
-        """Ask for turn `n`, which follows the turns done, and write the reply down.
+    async def turn(self, n: int, talk: Conversation, calls_before: int) -> Paid:
+        """Ask for turn `n`, which follows what was said, and write the reply down.
 
         Args:
             n: Its number.
-            done: The turns before it.
+            talk: All that was said before it.
             calls_before: How many calls earlier attempts made for it.
 
         Raises:
             Ended: Money, the context window or the provider's no ends the job.
             Parked: It has to wait longer than it may hold its place.
         """
-        asked = conversation.request(self._spec, done)
-        price = await prices.price(self._engine, self._spec.model, datetime.now(UTC).date())
-        hash = conversation.digest(asked)
-        await patiently(lambda: turns.begin(self._engine, self._lease, n, hash, self._spec.model))
-        tokens = await self._estimate(asked, done)
-        failures = 0
+        asked = talk.request()
+        model, today = self._spec.model, datetime.now(UTC).date()
+        price = await patiently(lambda: prices.price(self._engine, model, today))
+        await patiently(lambda: turns.begin(self._engine, self._lease, n, talk.digest, model))
+        tokens = talk.most_prompt_tokens
+        tokens = await self._count(asked) if tokens is None else tokens + _OVERHEAD_TOKENS
+        failures: list[Failure] = []
         for call in range(calls_before + 1, calls_before + 1 + retries.MOST_CALLS):
-            most, tokens = await self._set_aside(n, call, asked, price, tokens)
+            bid = await self._set_aside(n, call, asked, price, tokens)
+            tokens = bid.tokens
             try:
-                await self._wait_in_line(tokens, most)
-                said = await self._ask(n, call, asked, most)
+                said = await self._ask(n, call, asked, bid)
             except CallFailed as failed:
-                await self._settle_failure(n, call, failed.failure, price, tokens, most)
-                failures += 1
-                await self._recover(n, call, failed.failure, failures)
-                continue
-            except BaseException:
-                await self._settle_unknown(n, call, price, tokens, most)
-                raise
-            return await self._write(n, call, said, price, most)
+                failures.append(failed.failure)
+                await self._recover(n, call, failures)
+            else:
+                return await self._write(n, call, said, bid)
         raise Parked("the model does not answer", retries.LONGEST_WAIT_SECONDS)
 
-    async def _estimate(self, asked: dict[str, Any], done: Sequence[Turn]) -> int:
-        """No fewer tokens than the prompt has: what was counted last and the bytes since then."""
-        if not done or done[-1].reply is None:
-            return await self._count(asked)
-        used = conversation.usage(done[-1].reply)
-        before = used.prompt_tokens + used.output_tokens
-        return before + conversation.new_bytes(done) + _OVERHEAD_TOKENS
-
     async def _count(self, asked: dict[str, Any]) -> int:
-        for tries in range(1, retries.MOST_CALLS + 1):
+        failures: list[Failure] = []
+        while len(failures) < retries.MOST_CALLS:
             try:
                 return await self._model.count(asked) + _OVERHEAD_TOKENS
             except CallFailed as failed:
-                await self._recover(None, tries, failed.failure, tries)
+                failures.append(failed.failure)
+                await self._recover(None, len(failures), failures)
         raise Parked("the model does not answer", retries.LONGEST_WAIT_SECONDS)
 
     async def _set_aside(
         self, n: int, call: int, asked: dict[str, Any], price: Price, tokens: int
-    ) -> tuple[int, int]:
-        """Set money aside; return how long the reply may be, and the tokens of the prompt."""
-        most = self._spec.max_tokens
-        got = await self._reserve(n, call, price, tokens, most)
+    ) -> Bid:
+        """Set the most a call may cost aside: for a shorter reply when money is short."""
+        got = await self._reserve(n, call, bid := Bid(price, tokens, self._spec.max_tokens))
         if got.granted:
-            return most, tokens
+            return bid
         tokens = await self._count(asked)
         most = budgets.clamp(price, tokens, self._spec.max_tokens, got.left_usd) or 0
         if most >= min(_LEAST_REPLY_TOKENS, self._spec.max_tokens):
-            got = await self._reserve(n, call, price, tokens, most)
+            got = await self._reserve(n, call, bid := Bid(price, tokens, most))
             if got.granted:
-                return most, tokens
-        raise self._short(got)
+                return bid
+        raise await self._short(got)
 
-    async def _reserve(
-        self, n: int, call: int, price: Price, tokens: int, most: int
-    ) -> Reservation:
-        usd = budgets.estimate(price, tokens, most)
+    async def _reserve(self, n: int, call: int, bid: Bid) -> Reservation:
+        model = self._spec.model
         return await patiently(
-            lambda: money.reserve(self._engine, self._lease, n, call, usd, self._spec.model)
+            lambda: money.reserve(self._engine, self._lease, n, call, bid.usd, model)
         )
 
-    def _short(self, got: Reservation) -> Exception:
+    async def _short(self, got: Reservation) -> Exception:
         if got.short == "job":
             reason = (
                 f"another turn may cost ${got.usd:.4f}, ${got.left_usd:.4f} of the limit is left"
@@ -166,23 +159,49 @@ class Caller:
             return Ended(Ending(state="budget_exceeded", reason=reason))
         now = datetime.now(UTC)
         tomorrow = now.replace(hour=0, minute=0, second=5, microsecond=0) + timedelta(days=1)
+        seconds = min((tomorrow - now).total_seconds(), _LOOK_SECONDS)
+        scopes = (money.EVERYONE, f"tenant:{self._spec.tenant}")
+        today = await patiently(lambda: money.list_spending(self._engine))
+        if any(one.reserved_usd for one in today if one.scope in scopes):
+            seconds = _LOOK_SOON_SECONDS  # what calls under way do not use comes back
         whose = "everybody's day" if got.short == "everyone" else f"the day of {self._spec.tenant}"
-        return Parked(
-            f"budget: {whose} has ${got.left_usd:.4f} left", (tomorrow - now).total_seconds()
-        )
+        return Parked(f"budget: {whose} has ${got.left_usd:.4f} left", seconds)
 
-    async def _wait_in_line(self, tokens: int, most: int) -> None:
+    async def _ask(self, n: int, call: int, asked: dict[str, Any], bid: Bid) -> Said:
+        """Make one call, and settle it unless it brings a reply."""
+        try:
+            await self._wait_in_line(bid)
+        except BaseException:
+            await self._let_go(n, call, "failed", Decimal(0))
+            raise
+        try:
+            await self._happenings.add("turn", n=n, call=call, state="asking")
+            return await self._model.ask(
+                asked,
+                bid.most,
+                idle_seconds=self._spec.limits.idle_seconds,
+                on_text=lambda text: self._happenings.text(n, call, text),
+            )
+        except CallFailed as failed:
+            unknown = bid.usd if failed.failure.begun else Decimal(0)
+            outcome: CallOutcome = "lost" if failed.failure.begun else "failed"
+            await self._settle(n, call, outcome, unknown)
+            raise
+        except BaseException:
+            await self._let_go(n, call, "lost", bid.usd)
+            raise
+
+    async def _wait_in_line(self, bid: Bid) -> None:
         amounts: dict[Dimension, float] = {
             "requests": 1,
-            "input_tokens": tokens,
-            "output_tokens": most,
+            "input_tokens": bid.tokens,
+            "output_tokens": bid.most,
         }
-        turn = await rates.take(
-            self._engine,
-            self._credential,
-            self._spec.model,
-            amounts,
-            longest=retries.LONGEST_WAIT_SECONDS,
+        longest = retries.LONGEST_WAIT_SECONDS
+        turn = await patiently(
+            lambda: rates.take(
+                self._engine, self._credential, self._spec.model, amounts, longest=longest
+            )
         )
         if turn.breaker:
             raise Parked(f"account {self._credential}: {turn.breaker}", _BREAKER_SECONDS)
@@ -190,62 +209,62 @@ class Caller:
             raise Parked("rate: the account is at its limit", turn.wait_seconds)
         await asyncio.sleep(turn.wait_seconds)
 
-    async def _ask(self, n: int, call: int, asked: dict[str, Any], most: int) -> Said:
-        await self._happenings.add("turn", n=n, call=call, state="asking")
-        return await self._model.ask(
-            asked,
-            most,
-            idle_seconds=self._spec.limits.idle_seconds,
-            on_text=lambda text: self._happenings.text(n, call, text),
-        )
+    async def _recover(self, n: int | None, call: int, failures: list[Failure]) -> None:
+        """Wait as long as the last failure asks for, or raise what it means for the job."""
+        failure = failures[-1]
+        await self._judge(failure, failures)
+        if failure.kind == "rate":
+            with contextlib.suppress(Unavailable):  # it is only slower without
+                await rates.refuse(
+                    self._engine, self._credential, self._spec.model, failure.after_seconds or 1.0
+                )
+        if failure.kind == "overloaded":
+            with contextlib.suppress(Unavailable):
+                await rates.put_off_growth(self._engine, self._credential, self._spec.model)
+        seconds = retries.wait_seconds(len(failures), failure, random.random())
+        why = failure.message
+        await self._happenings.add("retry", n=n, call=call, why=why, wait_seconds=seconds)
+        if seconds > retries.LONGEST_WAIT_SECONDS:
+            raise Parked(f"rate: {why}", seconds)
+        if len(failures) < retries.MOST_CALLS:
+            await asyncio.sleep(seconds)
 
-    async def _recover(self, n: int | None, call: int, failure: Failure, failures: int) -> None:
-        """Wait as long as a failure asks for, or raise what it means for the job."""
+    async def _judge(self, failure: Failure, failures: list[Failure]) -> None:
+        """Raise what a failure means that another call would not change."""
         if failure.kind in ("credential", "spend"):
             seconds = _BREAKER_SECONDS if failure.kind == "spend" else None
-            await breakers.open_breaker(
-                self._engine, self._credential, failure.message, seconds=seconds
+            await patiently(
+                lambda: breakers.open_breaker(
+                    self._engine, self._credential, failure.message, seconds=seconds
+                )
             )
             raise Parked(f"account {self._credential}: {failure.message}", _BREAKER_SECONDS)
         if failure.kind == "too_long":
             raise Ended(Ending(state="context_exceeded", reason=failure.message))
         if failure.kind == "request":
-            raise Ended(
-                Ending(state="failed", reason=f"the model's API refused: {failure.message}")
-            )
-        if failure.kind == "rate":
-            await rates.refuse(
-                self._engine, self._credential, self._spec.model, failure.after_seconds or 1.0
-            )
-        if failure.kind == "overloaded":
-            await rates.put_off_growth(self._engine, self._credential, self._spec.model)
-        seconds = retries.wait_seconds(failures, failure, random.random())
-        why = failure.message
-        await self._happenings.add("retry", n=n, call=call, why=why, wait_seconds=seconds)
-        if seconds > retries.LONGEST_WAIT_SECONDS:
-            raise Parked(f"rate: {why}", seconds)
-        await asyncio.sleep(seconds)
+            reason = f"the model's API refused: {failure.message}"
+            raise Ended(Ending(state="failed", reason=reason))
+        garbled = sum(other.kind == "malformed" for other in failures)
+        if garbled >= retries.MOST_MALFORMED:
+            reason = f"{garbled} replies named a tool with an input that is no JSON"
+            raise Ended(Ending(state="failed", reason=reason))
 
-    async def _settle_failure(
-        self, n: int, call: int, failure: Failure, price: Price, tokens: int, most: int
-    ) -> None:
-        if failure.begun:
-            await self._settle_unknown(n, call, price, tokens, most)
-        else:
-            await patiently(lambda: money.settle(self._engine, self._lease, n, call, "failed"))
-
-    async def _settle_unknown(
-        self, n: int, call: int, price: Price, tokens: int, most: int
-    ) -> None:
-        usd = budgets.estimate(price, tokens, most)
-        await asyncio.shield(
-            patiently(
-                lambda: money.settle(self._engine, self._lease, n, call, "lost", unknown_usd=usd)
-            )
+    async def _settle(self, n: int, call: int, outcome: CallOutcome, unknown: Decimal) -> None:
+        await patiently(
+            lambda: money.settle(self._engine, self._lease, n, call, outcome, unknown_usd=unknown)
         )
 
-    async def _write(self, n: int, call: int, said: Said, price: Price, most: int) -> Paid:
-        usd = cost(price, said.usage)
+    async def _let_go(self, n: int, call: int, outcome: CallOutcome, unknown: Decimal) -> None:
+        """Settle a call of an attempt that is told to stop, if that is quick.
+
+        What is not settled then counts as spent, at the latest when the job is claimed again.
+        """
+        with contextlib.suppress(FlowForgeError, TimeoutError):
+            async with asyncio.timeout(_LET_GO_SECONDS):
+                await self._settle(n, call, outcome, unknown)
+
+    async def _write(self, n: int, call: int, said: Said, bid: Bid) -> Paid:
+        usd = cost(bid.price, said.usage)
         reply = Reply(
             text=said.text,
             stop_reason=said.stop_reason,
@@ -261,12 +280,11 @@ class Caller:
                 reply,
                 usage=said.usage,
                 usd=usd,
-                price_from=price.from_date.isoformat(),
+                price_from=bid.price.from_date.isoformat(),
             )
         )
-        await rates.correct(self._engine, self._credential, self._spec.model, said.limits)
-        unused = most - said.usage.output_tokens
-        await rates.give_back(
-            self._engine, self._credential, self._spec.model, "output_tokens", unused
-        )
+        model, unused = self._spec.model, bid.most - said.usage.output_tokens
+        with contextlib.suppress(Unavailable):  # what is paid counts, also without this
+            await rates.correct(self._engine, self._credential, model, said.limits)
+            await rates.give_back(self._engine, self._credential, model, "output_tokens", unused)
         return Paid(said, usd)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,17 +74,86 @@ def hear(reply: Reply) -> Heard:
     )
 
 
-def request(spec: JobSpec, turns: Sequence[Turn]) -> dict[str, Any]:
-    """All that is sent for the next turn, but for how long the reply may be.
+class Conversation:
+    """All that is said between a job and the model; it only ever grows at its end.
 
     Args:
         spec: The job.
-        turns: Its finished turns, in order, with the results of all their tools.
     """
+
+    def __init__(self, spec: JobSpec) -> None:
+        self._fixed = _fixed(spec)
+        self._messages: list[dict[str, Any]] = []
+        self._hash = hashlib.sha256(_canonical(self._fixed))
+        self._last: Heard | None = None
+        self._unseen_bytes = 0
+        self._used = Usage()
+        self.stop_reasons: list[str] = []
+        """Why each reply ended, oldest first."""
+
+        self.output_tokens = 0
+        """All that the model has written."""
+
+        self._say("user", spec.prompt)
+
+    @property
+    def turns(self) -> int:
+        """How many turns it holds."""
+        return len(self.stop_reasons)
+
+    @property
+    def most_prompt_tokens(self) -> int | None:
+        """No fewer tokens than the next request has; `None` before the first reply.
+
+        Those counted with the last reply, and one for each byte since then.
+        """
+        if self._last is None:
+            return None
+        return self._used.prompt_tokens + self._used.output_tokens + self._unseen_bytes
+
+    @property
+    def digest(self) -> str:
+        """The same for two conversations that say the same."""
+        return self._hash.hexdigest()
+
+    def add(self, turn: Turn) -> None:
+        """Go on by a finished turn: the reply, and the results of all its tools."""
+        assert turn.reply is not None
+        heard = hear(turn.reply)
+        if content := _said(heard):
+            self._say("assistant", content)
+        answer = _answer(heard, turn)
+        if answer:
+            self._say("user", answer)
+        self._last = heard
+        self._used = usage(turn.reply)
+        self._unseen_bytes = len(_canonical(answer))
+        self.output_tokens += self._used.output_tokens
+        self.stop_reasons.append(heard.stop_reason)
+
+    def request(self) -> dict[str, Any]:
+        """All that is sent for the next turn, but for how long the reply may be."""
+        asked = {**self._fixed, "messages": self._messages}
+        if self._last is not None:
+            asked["diagnostics"] = {"previous_message_id": self._last.id}
+        return asked
+
+    def _say(self, role: str, content: object) -> None:
+        message = {"role": role, "content": content}
+        self._messages.append(message)
+        self._hash.update(_canonical(message))
+
+
+def usage(reply: Reply) -> Usage:
+    """The tokens a reply of the journal was billed."""
+    return transport.usage_of(Message.model_validate_json(reply.text))
+
+
+def _fixed(spec: JobSpec) -> dict[str, Any]:
+    """What is the same in every request of a job."""
     asked: dict[str, Any] = {
         "model": spec.model,
         "system": f"{SYSTEM}\n\n{spec.system}" if spec.system else SYSTEM,
-        "messages": _messages(spec, turns),
         "cache_control": {"type": "ephemeral"},
     }
     if spec.tools:
@@ -96,36 +165,19 @@ def request(spec: JobSpec, turns: Sequence[Turn]) -> dict[str, Any]:
         output["format"] = {"type": "json_schema", "schema": spec.output_schema}
     if output:
         asked["output_config"] = output
-    if turns and turns[-1].reply:
-        asked["diagnostics"] = {"previous_message_id": hear(turns[-1].reply).id}
     return asked
 
 
-def usage(reply: Reply) -> Usage:
-    """The tokens a reply of the journal was billed."""
-    return transport.usage_of(Message.model_validate_json(reply.text))
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
 
 
-def digest(asked: dict[str, Any]) -> str:
-    """The same for two requests that say the same."""
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def new_bytes(turns: Sequence[Turn]) -> int:
-    """How many bytes came to the conversation since the model last counted its tokens."""
-    last = turns[-1]
-    return sum(len((call.result or "").encode()) for call in last.tools) + 1_000
-
-
-def _messages(spec: JobSpec, turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = [{"role": "user", "content": spec.prompt}]
-    for turn in turns:
-        assert turn.reply is not None
-        heard = hear(turn.reply)
-        messages.append({"role": "assistant", "content": list(heard.content)})
-        if answer := _answer(heard, turn):
-            messages.append({"role": "user", "content": answer})
-    return messages
+def _said(heard: Heard) -> list[dict[str, Any]]:
+    """The blocks of a reply as they came, but for a thought that was cut off: nobody signed it."""
+    content = list(heard.content)
+    if heard.stop_reason == "max_tokens" and content and content[-1]["type"] == "thinking":
+        content.pop()
+    return content
 
 
 def _answer(heard: Heard, turn: Turn) -> list[dict[str, Any]]:
@@ -152,3 +204,11 @@ def _result(id: str, content: str, *, is_error: bool) -> dict[str, Any]:
 def with_remarks(result: str, remarks: Iterable[str]) -> str:
     """A tool's result with what the platform has to say, each on a line of its own."""
     return "\n".join([result, *(f"{PLATFORM} {remark}" for remark in remarks)])
+
+
+def without_remarks(told: str) -> str:
+    """A tool's result as it was before the platform added its remarks."""
+    lines = told.split("\n")
+    while len(lines) > 1 and lines[-1].startswith(f"{PLATFORM} "):
+        lines.pop()
+    return "\n".join(lines)

@@ -11,13 +11,12 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.engines.agent import conversation, transcript
-from flowforge.engines.agent.calling import Parked
+from flowforge.engines.agent.endings import Parked
 from flowforge.engines.agent.happenings import Happenings
 from flowforge.engines.agent.patch import Patch
 from flowforge.engines.agent.patience import patiently
 from flowforge.engines.agent.station import Station
-from flowforge.engines.sandboxes.sandbox import SandboxLost
-from flowforge.errors import FlowForgeError
+from flowforge.errors import FlowForgeError, Unavailable
 from flowforge.ledger.journal import artifacts, jobs, leases, turns
 from flowforge.ledger.journal.leases import Lease
 from flowforge.rules.jobs.records import Job, Turn
@@ -41,13 +40,13 @@ class Outcome(Value):
     """Of a job that is over: text, output, turns, usd, usage, rehearsal, patch."""
 
 
-async def park(engine: AsyncEngine, lease: Lease, job: Job, parked: Parked) -> Outcome:
+async def park(engine: AsyncEngine, lease: Lease, parked: Parked) -> Outcome:
     """Give the job back; it goes on when its time has come."""
     reason = parked.reason
     await patiently(
         lambda: leases.release(engine, lease, "waiting", reason, not_before=parked.until)
     )
-    return Outcome(job=job.id, state="waiting", reason=reason)
+    return Outcome(job=lease.job, state="waiting", reason=reason)
 
 
 async def finish(
@@ -63,19 +62,31 @@ async def finish(
         Fenced: Another attempt has the job.
     """
     await patiently(lambda: leases.advance(engine, lease, "finishing", ending.reason))
-    patch = await _patch(place, happenings) if place is not None else None
+    patch = None
+    if place is not None:
+        try:
+            patch = await _patch(place)
+        except FlowForgeError as error:
+            ending = _unless_ended_badly(ending, f"there is no patch: {error.message}")
+            await happenings.add("note", text=f"There is no patch: {error}")
     if patch is not None:
-        content = patch.content
-        await _put(engine, lease, PATCH, "text/x-patch", content)
-    if patch is not None and not patch.proven and ending.state == "succeeded":
-        ending = Ending(state="failed", reason=f"its patch does not apply: {patch.why_not}")
-    job = await jobs.get(engine, lease.job)
-    done = await turns.read(engine, lease.job)
-    calls = transcript.markdown(job, ending, done)
-    await _put(engine, lease, TRANSCRIPT, "text/markdown", happenings.mask(calls).encode())
+        await _put(engine, lease, PATCH, "text/x-patch", patch.content)
+        if not patch.proven:
+            ending = _unless_ended_badly(ending, f"its patch does not apply: {patch.why_not}")
+    return await _end(engine, lease, ending, patch, happenings)
+
+
+async def _end(
+    engine: AsyncEngine, lease: Lease, ending: Ending, patch: Patch | None, happenings: Happenings
+) -> Outcome:
+    """Keep the story, and let the job go for good."""
+    job = await patiently(lambda: jobs.get(engine, lease.job))
+    done = await patiently(lambda: turns.read(engine, lease.job))
+    story = transcript.markdown(job, ending, done)
+    await _put(engine, lease, TRANSCRIPT, "text/markdown", happenings.mask(story).encode())
     record = transcript.record(job, done)
     await _put(engine, lease, RECORD, "application/jsonl", happenings.mask(record).encode())
-    result = _result(job, ending, done, patch)
+    result = happenings.masked(_result(job, ending, done, patch))
     tree = patch.tree if patch is not None else None
     await happenings.add("ended", **{**result, "text": str(result["text"])[:2_000]})
     await patiently(
@@ -84,18 +95,24 @@ async def finish(
     return Outcome(job=job.id, state=ending.state, reason=ending.reason, result=result)
 
 
-async def _patch(place: Station, happenings: Happenings) -> Patch | None:
-    """The patch to the files as they are, or else as they were kept last."""
+async def _patch(place: Station) -> Patch:
+    """The patch to the files as they are, or else as they were kept last.
+
+    Raises:
+        Refused: More has changed than can be kept.
+        Damaged: Git failed.
+    """
     if place.is_open:
-        with contextlib.suppress(SandboxLost, TimeoutError):
+        with contextlib.suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(_KEEP_SECONDS):
                 await place.stop_commands()
                 await place.keep()
-    try:
-        return await place.workspace.patch()
-    except FlowForgeError as error:
-        await happenings.add("note", text=f"There is no patch: {error}")
-        return None
+    return await place.workspace.patch()
+
+
+def _unless_ended_badly(ending: Ending, reason: str) -> Ending:
+    """Nothing is a success whose patch cannot be had."""
+    return Ending(state="failed", reason=reason) if ending.state == "succeeded" else ending
 
 
 async def _put(engine: AsyncEngine, lease: Lease, name: str, kind: str, content: bytes) -> None:
@@ -115,7 +132,7 @@ def _result(job: Job, ending: Ending, done: list[Turn], patch: Patch | None) -> 
         "output": output,
         "turns": len(replies),
         "usd": _dollars(job.money.cost_usd),
-        "unknown_usd": _dollars(job.money.unknown_usd),
+        "unknown_usd": _dollars(job.money.unknown_usd + job.money.reserved_usd),
         "usage": job.usage.model_dump(),
         "rehearsal": any(heard.id.startswith("msg_rehearsal_") for heard in replies),
         "patch": None if patch is None else _describe(patch),

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from flowforge.engines.agent.calling import Ended, Parked
-from flowforge.engines.agent.conversation import with_remarks
+from flowforge.engines.agent.conversation import with_remarks, without_remarks
+from flowforge.engines.agent.endings import Ended, Parked
 from flowforge.engines.agent.happenings import Happenings
 from flowforge.engines.agent.patience import patiently
 from flowforge.engines.agent.tools import BASH, EDIT, Call, Tools
@@ -55,7 +55,16 @@ class Bench(Protocol):
 
 
 class Hands:
-    """Runs the tools of one attempt."""
+    """Runs the tools of one attempt.
+
+    Args:
+        engine: The ledger.
+        lease: The attempt's.
+        spec: The job.
+        bench: Where the tools are.
+        happenings: Told what happens.
+        remarks: What the model is told with the next result, besides it; then they are gone.
+    """
 
     def __init__(
         self,
@@ -64,11 +73,11 @@ class Hands:
         spec: JobSpec,
         bench: Bench,
         happenings: Happenings,
+        remarks: list[str],
     ) -> None:
         self._engine, self._lease, self._spec = engine, lease, spec
         self._bench, self._happenings = bench, happenings
-        self.remarks: list[str] = []
-        """What the model is told with the next result, besides it."""
+        self._remarks = remarks
 
     async def run(
         self, turn: int, calls: Sequence[Call], known: Sequence[ToolCall], done: list[stuck.Done]
@@ -92,7 +101,7 @@ class Hands:
                 await self._run(turn, position, call, recorded, done)
             else:
                 assert recorded.result is not None
-                done.append(_done(call, recorded.result))
+                done.append(done_before(call, recorded.result))
 
     async def _run(
         self,
@@ -103,23 +112,23 @@ class Hands:
         done: list[stuck.Done],
     ) -> None:
         began = time.monotonic()
-        refusal = None if recorded else await self._ask_first(turn, call)
-        if recorded is not None and not _only_reads(call):
-            result, step = ToolResult(DIED, is_error=True), None
-        elif refusal is not None:
-            result, step = ToolResult(refusal, is_error=True), None
-        else:
+        refusal = await self._ask_first(turn, call)
+        may_have_run = recorded is not None and not _only_reads(call)
+        if not may_have_run:
             await self._begin(turn, position, call)
-            result, step = await self._do(call)
+        if refusal is not None or may_have_run:
+            result, step = ToolResult(refusal or DIED, is_error=True), None
+        else:
+            result, step = await self._do(turn, call)
         done.append(_done(call, result.content))
+        del done[: -stuck.MOST_LOOKED_AT]
         verdict = stuck.judge(done)
         if verdict == "nudge":
-            self.remarks.append(stuck.NUDGE.format(times=stuck.NUDGE_AT))
+            self._remarks.append(stuck.NUDGE.format(times=stuck.NUDGE_AT))
         seconds = time.monotonic() - began
         await self._finish(turn, position, call, result, step, seconds)
         if verdict == "stuck":
-            reason = f"the same was done {stuck.STUCK_AT} times with the same result"
-            raise Ended(Ending(state="stuck", reason=reason))
+            raise Ended(Ending(state="stuck", reason=stuck.REASON))
 
     async def _begin(self, turn: int, position: int, call: Call) -> None:
         written = json.dumps(call.input)
@@ -134,9 +143,9 @@ class Hands:
                 input=written,
             )
         )
-        await self._tell(turn, call, "started", input=shown(call))
 
-    async def _do(self, call: Call) -> tuple[ToolResult, Step | None]:
+    async def _do(self, turn: int, call: Call) -> tuple[ToolResult, Step | None]:
+        await self._tell(turn, call, "started", input=shown(call))
         try:
             result = await self._bench.tools.run(call)
             return result, await self._bench.keep() if result.changed else None
@@ -153,8 +162,8 @@ class Hands:
         step: Step | None,
         seconds: float,
     ) -> None:
-        content = with_remarks(result.content, self.remarks)
-        self.remarks.clear()
+        content = with_remarks(result.content, self._remarks)
+        self._remarks.clear()
         artifact = await self._keep_output(result.artifact)
         tree = None
         if step is not None:
@@ -240,6 +249,11 @@ def shown(call: Call) -> str:
     return json.dumps(call.input)[:_SHOWN]
 
 
+def done_before(call: Call, told: str) -> stuck.Done:
+    """A call of an earlier attempt, by what the model was told of it."""
+    return _done(call, without_remarks(told))
+
+
 def _command(call: Call) -> str | None:
     command = call.input.get("command") if isinstance(call.input, dict) else None
     return command if call.name == BASH and isinstance(command, str) else None
@@ -251,4 +265,5 @@ def _only_reads(call: Call) -> bool:
 
 
 def _done(call: Call, result: str) -> stuck.Done:
-    return stuck.Done(name=call.name, input=json.dumps(call.input), result=result)
+    given = _command(call) or json.dumps(call.input)
+    return stuck.Done(name=call.name, input=given, result=result)

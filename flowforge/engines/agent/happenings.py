@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from flowforge.engines.agent.redaction import Redactor, Stream
 from flowforge.errors import Unavailable
 from flowforge.ledger.journal import events
-from flowforge.ledger.journal.leases import Lease
+from flowforge.ledger.journal.leases import Fenced, Lease
 
 GATHER_SECONDS = 0.25
 MOST_WAITING = 10_000
@@ -33,6 +33,7 @@ class Happenings:
     def __init__(self, engine: AsyncEngine, lease: Lease, redactor: Redactor) -> None:
         self._engine, self._lease, self._redactor = engine, lease, redactor
         self._waiting: list[tuple[str, dict[str, Any]]] = []
+        self._written = 0
         self._text: tuple[int, int, Stream] | None = None
         self._gathered = ""
         self._flushing = asyncio.Lock()
@@ -50,12 +51,22 @@ class Happenings:
     async def add(self, kind: str, **data: Any) -> None:
         """Something happened; it is written before this returns, if the ledger answers."""
         self._end_text()
-        self._waiting.append((kind, self._masked(data)))
+        self._waiting.append((kind, self.masked(data)))
         await self.flush()
 
     def mask(self, text: str) -> str:
         """A text without the job's secrets."""
         return self._redactor.text(text)
+
+    def masked(self, value: Any) -> Any:
+        """A value whose texts are without the job's secrets."""
+        if isinstance(value, str):
+            return self._redactor.text(value)
+        if isinstance(value, dict):
+            return {key: self.masked(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.masked(inner) for inner in value]
+        return value
 
     async def flush(self) -> None:
         """Write what waits. While the ledger does not answer it goes on waiting."""
@@ -65,7 +76,8 @@ class Happenings:
             if not batch:
                 return
             with contextlib.suppress(Unavailable):
-                await events.append(self._engine, self._lease, batch)
+                await events.append(self._engine, self._lease, batch, before=self._written)
+                self._written += len(batch)
                 del self._waiting[: len(batch)]
             del self._waiting[:-MOST_WAITING]
 
@@ -80,7 +92,8 @@ class Happenings:
 
     async def _flush_later(self) -> None:
         await asyncio.sleep(GATHER_SECONDS)
-        await self.flush()
+        with contextlib.suppress(Fenced):  # who works on is told by the next write
+            await self.flush()
 
     def _take_text(self) -> None:
         if self._text is not None and self._gathered:
@@ -93,12 +106,3 @@ class Happenings:
             self._gathered += self._text[2].end_text()
             self._take_text()
             self._text = None
-
-    def _masked(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._redactor.text(value)
-        if isinstance(value, dict):
-            return {key: self._masked(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [self._masked(inner) for inner in value]
-        return value

@@ -76,11 +76,16 @@ class Station:
         await self.open()
 
     async def open(self) -> None:
-        """Make the sandbox and put the files into it."""
+        """Make the sandbox and put the files into it.
+
+        Raises:
+            Refused: It cannot be had here.
+            Unavailable: It did not answer; `SandboxLost` when it was there and is gone.
+        """
         sandbox = await self._provider.open(self._lease.job, self._lease.fence, self._spec.sandbox)
         self._sandbox = sandbox
         self._opened += 1
-        await leases.note(self._engine, self._lease, sandbox_id=sandbox.id)
+        await patiently(lambda: leases.note(self._engine, self._lease, sandbox_id=sandbox.id))
         await self.workspace.give(sandbox)
         self.tools = Tools(self._spec, sandbox, self._folder / "outputs", self._redactor)
 
@@ -101,11 +106,11 @@ async def station(
     redactor: Redactor,
     access: Access | None,
 ) -> AsyncIterator[Station]:
-    """Bring the files as the last attempt left them, and make a sandbox if the job has tools.
+    """Bring the files as the last attempt left them; the sandbox is made by `Station.open`.
 
     Raises:
-        Refused: The repository or the sandbox cannot be had.
-        Unavailable: One of them did not answer.
+        Refused: The repository cannot be had.
+        Unavailable: It did not answer.
     """
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="flowforge-job-"))
     try:
@@ -117,8 +122,6 @@ async def station(
             await workspace.go_on(trees[-1], await _packs(engine, lease.job))
             place.remarks.append(NOT_CARRIED_OVER)
         try:
-            if spec.tools:
-                await place.open()
             yield place
         finally:
             await asyncio.shield(place.close())

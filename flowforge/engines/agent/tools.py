@@ -22,6 +22,9 @@ from flowforge.rules.jobs.spec import JobSpec
 BASH = "bash"
 EDIT = "str_replace_based_edit_tool"
 _NAMES = {"bash": BASH, "edit": EDIT}
+NICKNAMES = {name: nickname for nickname, name in _NAMES.items()}
+"""What people call the tools, by the names the model knows."""
+
 _COMMANDS = ("view", "create", "str_replace", "insert")
 _EDIT_INPUT: TypeAdapter[EditInput] = TypeAdapter(EditInput)
 

@@ -108,7 +108,7 @@ class Model:
             raise CallFailed(_refused(error, begun=begun)) from error
         except (anthropic.APIError, httpx2.HTTPError, AssertionError, ValueError) as error:
             # A stream without a beginning is an AssertionError there, broken JSON a ValueError.
-            raise CallFailed(_lost(_words(error), begun=begun)) from error
+            raise CallFailed(_broken(error, begun=begun)) from error
 
     async def count(self, asked: Mapping[str, Any]) -> int:
         """How many tokens a request is.
@@ -193,12 +193,16 @@ def _refused(error: anthropic.APIStatusError, *, begun: bool) -> Failure:
 
 
 def _after(headers: Mapping[str, str]) -> float | None:
-    try:
-        if "retry-after-ms" in headers:
-            return float(headers["retry-after-ms"]) / 1000
-        return float(headers["retry-after"]) if "retry-after" in headers else None
-    except ValueError:
-        return None  # a date: our own wait is shorter, and may be repeated
+    exactly = retries.believe(headers.get("retry-after-ms", ""), unit=0.001)
+    return retries.believe(headers.get("retry-after", "")) if exactly is None else exactly
+
+
+def _broken(error: Exception, *, begun: bool) -> Failure:
+    # The SDK says it in no other way.
+    if type(error) is ValueError and "tool parameter JSON" in str(error):
+        message = "the input of a tool is no JSON"
+        return Failure(kind="malformed", message=message, begun=begun)
+    return _lost(_words(error), begun=begun)
 
 
 def _lost(message: str, *, begun: bool) -> Failure:

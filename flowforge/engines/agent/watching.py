@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from flowforge.engines.agent.calling import Ended
+from flowforge.engines.agent.endings import Ended
 from flowforge.errors import Unavailable
 from flowforge.ledger.journal.leases import Fenced, Lease
 from flowforge.ledger.journal.news import News
@@ -27,8 +27,8 @@ class Watch:
     def __init__(self, presence: Presence, news: News, lease: Lease, job: Job) -> None:
         self._presence, self._news, self._lease, self._job = presence, news, lease, job
         self._stop: asyncio.Future[Ending | BaseException] = asyncio.Future()
-        self.on_last_call: Callable[[float], None] = lambda _: None
-        """Told the seconds left when few are."""
+        self.remarks: list[str] = []
+        """What the model shall be told when there is an occasion."""
 
     @property
     def seconds_left(self) -> float:
@@ -37,8 +37,12 @@ class Watch:
         started = job.started_at or now
         return steps.seconds_left(job.spec.limits, started, job.spec.deadline, now)
 
-    async def over(self, work: Any) -> Any:
-        """Do a piece of work unless the attempt has to stop; then it is cancelled at once.
+    async def over(self, work: Awaitable[T], *, grace: float = 0.0) -> T:
+        """Do a piece of work unless the attempt has to stop; then it is cancelled.
+
+        Args:
+            work: What is done.
+            grace: So many seconds it may go on all the same.
 
         Raises:
             Ended: The job was cancelled, or its time is up.
@@ -46,7 +50,10 @@ class Watch:
         """
         doing = asyncio.ensure_future(work)
         try:
-            await asyncio.wait({doing, self._stop}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {doing, self._stop}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done() and grace:
+                await asyncio.wait({doing}, timeout=grace)
         finally:
             if not doing.done():
                 doing.cancel()
@@ -69,7 +76,7 @@ class Watch:
                     return
                 if not warned and left < self._job.spec.limits.wall_seconds * steps.WARNED_SHARE:
                     warned = True
-                    self.on_last_call(left)
+                    self.remarks.append(steps.LAST_CALL.format(seconds=left))
                 await watch.wait(min(_RENEW_SECONDS, max(0.05, self._next_look(left))))
 
     def _next_look(self, left: float) -> float:

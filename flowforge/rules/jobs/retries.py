@@ -16,10 +16,19 @@ MOST_CALLS = 8
 LONGEST_WAIT_SECONDS = 60.0
 """Who would have to wait longer gives the place back, too."""
 
-Kind = Literal["again", "rate", "overloaded", "credential", "spend", "too_long", "request"]
-"""`again`: a fault on the way. `rate`: too fast. `overloaded`: the provider has too much to do.
-`credential` and `spend`: nobody should ask with this account now. `too_long`: the conversation does
-not fit. `request`: it is wrong, and would be wrong again."""
+MOST_MALFORMED = 2
+"""So many replies with a tool's input that is no JSON end the job: each of them is paid."""
+
+LONGEST_AFTER_SECONDS = 900.0
+"""The most that is believed of a provider that wants to be left alone; then it is asked again."""
+
+Kind = Literal[
+    "again", "malformed", "rate", "overloaded", "credential", "spend", "too_long", "request"
+]
+"""`again`: a fault on the way. `malformed`: a tool's input is no JSON. `rate`: too fast.
+`overloaded`: the provider has too much to do. `credential` and `spend`: nobody should ask with this
+account now. `too_long`: the conversation does not fit. `request`: it is wrong, and would be wrong
+again."""
 
 _SPEND_CODES = frozenset(
     {"enforced_spend_limit_reached", "contract_spend_limit_reached", "credit_balance_too_low"}
@@ -61,7 +70,7 @@ class Failure(Value):
     @property
     def may_be_repeated(self) -> bool:
         """Whether the same call may go well later."""
-        return self.kind in ("again", "rate", "overloaded")
+        return self.kind in ("again", "malformed", "rate", "overloaded")
 
 
 def classify(
@@ -85,6 +94,18 @@ def classify(
     if status is None or status in (200,) or status >= 500:
         return _BY_STATUS.get(status or 0, "again")
     return _BY_STATUS.get(status, "request")
+
+
+def believe(after: str, unit: float = 1.0) -> float | None:
+    """How many seconds a header says to wait; `None` when it says nothing sensible.
+
+    A date says nothing here: our own wait is shorter, and may be repeated.
+    """
+    try:
+        seconds = float(after) * unit
+    except ValueError:
+        return None
+    return min(seconds, LONGEST_AFTER_SECONDS) if seconds >= 0 else None
 
 
 def wait_seconds(tries: int, failure: Failure, spread: float) -> float:

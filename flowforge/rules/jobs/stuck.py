@@ -15,6 +15,10 @@ from flowforge.rules.values import Value
 NUDGE_AT = 4
 STUCK_AT = 6
 LONGEST_CIRCLE = 3
+MOST_LOOKED_AT = STUCK_AT * LONGEST_CIRCLE
+"""No more calls than the last so many decide."""
+
+REASON = f"the same was done {STUCK_AT} times with the same result"
 NUDGE = (
     "You have done the same {times} times and seen the same each time. Doing it again will not "
     "help. Find out why, try something else, or say what keeps you from going on."
