@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
-from prefect import get_run_logger, runtime, task
+from prefect import get_run_logger, task
 from prefect.artifacts import (
     acreate_link_artifact,
     acreate_markdown_artifact,
     acreate_table_artifact,
 )
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
+from prefect.context import TaskRunContext
 from prefect.utilities.annotations import quote
 
 from flowforge.engines.agent.attempt import Attempt, Turned
@@ -33,10 +31,11 @@ async def next_turn(work: Attempt) -> Turned | None:
 @task(task_run_name="turn {n}", cache_policy=NO_CACHE)
 async def _take_turn(n: int, work: Attempt) -> Turned | None:
     turned = await work.step()
-    title = turned.title if turned else "end"
+    title = turned.title if turned else f"turn {n}: {work.ending.state if work.ending else 'waits'}"
     get_run_logger().info("%s", title)
-    async with get_client() as client:
-        await client.set_task_run_name(UUID(str(runtime.task_run.id)), title[:_MOST_TITLE])
+    if context := TaskRunContext.get():
+        # What it did is known only now; the event of its end carries the name to the server.
+        context.task_run.name = title[:_MOST_TITLE]
     return turned
 
 

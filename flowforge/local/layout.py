@@ -28,6 +28,7 @@ POOLS = (OPERATIONS, WORKERS)
 _EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 _LONGEST_TEMPORARY_BYTES = 60
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+_NO_KEY = "flowforge-rehearsal-needs-no-key"  # any will do; this one is masked where it appears
 _LOOPBACK = "127.0.0.1,localhost,::1"
 
 
@@ -209,7 +210,7 @@ class Layout:
     def _account(self) -> dict[str, str]:
         """Who pays for the model; without a key, the rehearsal model asks for none that is real."""
         if self.settings.anthropic_api_key is None:
-            told = {"ANTHROPIC_API_KEY": "rehearsal"}
+            told = {"ANTHROPIC_API_KEY": _NO_KEY}
             return told | {"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{self.ports['model']}"}
         told = {"ANTHROPIC_API_KEY": self.settings.anthropic_api_key.get_secret_value()}
         if self.settings.anthropic_base_url:

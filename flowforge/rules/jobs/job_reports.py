@@ -38,7 +38,7 @@ def evidence(state: State, reason: str | None, result: Mapping[str, Any]) -> str
     """A job in a line."""
     if not result:
         return f"{title(state)}: {reason}" if reason else title(state)
-    parts = [_patch(result.get("patch")), f"{result['turns']} turns", _money(result)]
+    parts = [_patch(result.get("patch")), _many(result["turns"], "turn"), _money(result)]
     line = ", ".join(part for part in parts if part)
     if state != "succeeded":
         return f"{title(state)}{f': {reason}' if reason else ''}; {line}"
@@ -113,15 +113,19 @@ def _patch(patch: Mapping[str, Any] | None) -> str:
         return "no patch"
     if not patch["files"]:
         return "nothing changed"
-    many = "file" if len(patch["files"]) == 1 else "files"
+    files = _many(len(patch["files"]), "file")
     if not patch["proven"]:
-        return f"patch of {len(patch['files'])} {many} does NOT apply"
-    return f"patch of {len(patch['files'])} {many} applies (tree {patch['tree'][:7]})"
+        return f"patch of {files} does NOT apply"
+    return f"patch of {files} applies (tree {patch['tree'][:7]})"
 
 
 def _money(result: Mapping[str, Any]) -> str:
-    label = " rehearsal" if result.get("rehearsal") else ""
-    return f"${float(result['usd']):.4f}{label}"
+    usd = float(result["usd"])
+    return f"$0.0000 rehearsal (priced ${usd:.4f})" if result.get("rehearsal") else f"${usd:.4f}"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _changes(patch: Mapping[str, Any]) -> list[str]:
@@ -138,4 +142,4 @@ def _changes(patch: Mapping[str, Any]) -> list[str]:
     if len(files) > _MOST_FILES:
         shown.append(f"- and {len(files) - _MOST_FILES} more")
     counts = f"+{patch['insertions']} -{patch['deletions']} lines"
-    return [f"## Patch: {len(files)} files, {counts}", "", proof, "", *shown, ""]
+    return [f"## Patch: {_many(len(files), 'file')}, {counts}", "", proof, "", *shown, ""]
