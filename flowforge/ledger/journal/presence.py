@@ -65,12 +65,9 @@ _RENEW = sa.text("""
 UPDATE flowforge.jobs SET lease_until = clock_timestamp() + make_interval(secs => :seconds)
  WHERE id = :job AND fence = :fence RETURNING cancel_requested_at, cancel_requested_by, lease_until
 """)
-_LOCK = sa.text(
-    f"SELECT pg_advisory_lock({LOCK.format(job=':job', fence='CAST(:fence AS bigint)')})"
-)
-_UNLOCK = sa.text(
-    f"SELECT pg_advisory_unlock({LOCK.format(job=':job', fence='CAST(:fence AS bigint)')})"
-)
+_OF_LEASE = LOCK.format(job=":job", fence="CAST(:fence AS bigint)")
+_TRY_LOCK = sa.text(f"SELECT pg_try_advisory_lock({_OF_LEASE}) AS taken")
+_UNLOCK = sa.text(f"SELECT pg_advisory_unlock({_OF_LEASE})")
 
 
 class Renewal(Value):
@@ -90,6 +87,7 @@ class Presence:
         self._grace = grace
         self._connection: AsyncConnection | None = None
         self._held: set[Lease] = set()
+        self._unlocked: set[Lease] = set()  # held, but not locked by this connection yet
         self._turn = asyncio.Lock()
 
     async def claim(self, job: str, worker: str) -> Lease:
@@ -167,8 +165,13 @@ class Presence:
     async def _connected(self) -> AsyncConnection:
         if self._connection is None:
             self._connection = await connect(self._engine)
-            for lease in self._held:
-                await fetch(self._connection, _LOCK, {"job": lease.job, "fence": lease.fence})
+            self._unlocked = set(self._held)
+        for lease in self._unlocked & self._held:
+            # While PostgreSQL has not noticed that the old connection is gone, that one has the
+            # lock, which is as good.
+            bound = {"job": lease.job, "fence": lease.fence}
+            if (await fetch(self._connection, _TRY_LOCK, bound))[0]["taken"]:
+                self._unlocked.discard(lease)
         return self._connection
 
     async def _drop(self) -> None:

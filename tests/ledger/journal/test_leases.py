@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from flowforge.errors import Busy, Damaged, Refused
+from flowforge.errors import Busy, Damaged, Refused, Unavailable
 from flowforge.ledger.journal import (
     approvals,
     artifacts,
@@ -22,6 +23,7 @@ from flowforge.ledger.journal import (
     orphans,
     turns,
 )
+from flowforge.ledger.journal.connection import run
 from flowforge.ledger.journal.leases import Fenced, Lease
 from flowforge.ledger.journal.presence import presence
 from flowforge.rules.jobs.records import Reply
@@ -216,6 +218,26 @@ def test_renewing_a_lease_tells_who_cancelled(url: str) -> None:
             after = await here.renew(lease)
         assert before.cancelled_by is None
         assert after.cancelled_by == "ann" and after.until > before.until
+
+    on(url, story)
+
+
+def test_a_lock_is_taken_again_after_its_connection_was_cut(url: str) -> None:
+    cut = sa.text("""
+        SELECT pg_terminate_backend(pid, 5000) FROM pg_locks
+         WHERE locktype = 'advisory' AND pid <> pg_backend_pid()
+    """)
+
+    async def story(engine: AsyncEngine) -> None:
+        job = await a_job(engine)
+        async with presence(engine) as here:
+            lease = await here.claim(job, "w")
+            assert len(await run(engine, cut)) == 1
+            assert [o.job for o in await orphans.list_orphans(engine, grace=0)] == [job]
+            with pytest.raises(Unavailable):
+                await here.renew(lease)
+            await here.renew(lease)
+            assert await orphans.list_orphans(engine, grace=0) == []
 
     on(url, story)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -36,6 +37,10 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self.url = url_of(self._address)
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         command = self._cluster.start_command()
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -43,8 +48,11 @@ class Server:
 
     def kill(self) -> None:
         assert self._process is not None
-        self._process.kill()  # what it runs in a namespace dies along
+        backends = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.kill()  # what it runs in a namespace dies along, a moment later
         self._process.wait()
+        _, alive = psutil.wait_procs(backends, timeout=10)
+        assert alive == []
 
 
 @pytest.fixture
@@ -55,7 +63,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     try:
         yield server
     finally:
-        server.kill()
+        if server.runs:
+            server.kill()
 
 
 def test_a_job_goes_on_after_its_journal_was_away(server: Server) -> None:
