@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ SYSTEM = (
     "run on."
 )
 PLATFORM = "[FlowForge]"
+_FORGED = re.compile(rf"^\s*{re.escape(PLATFORM)}", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,8 @@ def _result(id: str, content: str, *, is_error: bool) -> dict[str, Any]:
 
 def with_remarks(result: str, remarks: Iterable[str]) -> str:
     """A tool's result with what the platform has to say, each on a line of its own."""
-    return "\n".join([result, *(f"{PLATFORM} {remark}" for remark in remarks)])
+    own = _FORGED.sub(f"> {PLATFORM}", result)  # only the platform begins a line like this
+    return "\n".join([own, *(f"{PLATFORM} {remark}" for remark in remarks)])
 
 
 def without_remarks(told: str) -> str:
