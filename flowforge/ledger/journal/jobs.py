@@ -45,6 +45,8 @@ _SAME_KEY = sa.text("""
 SELECT id, spec_hash FROM flowforge.jobs WHERE tenant = :tenant AND key = :key
 """)
 
+_BY_KEY = sa.text("SELECT id FROM flowforge.jobs WHERE key = :key ORDER BY id DESC LIMIT 1")
+
 _GET = sa.text(f"""
 SELECT {_SUMMARY}, spec, result, schema_version FROM flowforge.jobs WHERE id = :job
 """)
@@ -130,6 +132,12 @@ async def submit(
         hint="Use a new key, or submit exactly the same spec to get that job.",
         job=there[0]["id"] if there else None,
     )
+
+
+async def find_by_key(engine: AsyncEngine, key: str) -> str | None:
+    """The newest job submitted with a key, whichever tenant did; `None` when there is none."""
+    rows = await run(engine, _BY_KEY, {"key": key})
+    return str(rows[0]["id"]) if rows else None
 
 
 async def get(engine: AsyncEngine, job: str) -> Job:
