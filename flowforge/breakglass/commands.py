@@ -127,34 +127,36 @@ def restore_copy(
         str | None, typer.Option("--plan", help="hash of the plan you read; nothing is asked then")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="agree to whatever the plan is")] = False,
+    once: Annotated[
+        str | None,
+        typer.Option(
+            "--once",
+            envvar="FLOWFORGE_ONCE",
+            help="any words: what was restored with them is not restored with them again",
+        ),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Bring a database back: show the plan, ask, load aside, compare, swap; keep the live one."""
     place = sources.open_place(store, endpoint_url, key)
     copies = choosing.find_copies(place, server, database)
     chosen = choosing.choose(copies, copy)
+    target, name = sources.read_target(url_env), named or chosen.database
+    order = restores.order_of(name, once) if once else None
+    if order and (earlier := restore.find_done(target, name, order)):
+        showing.print_done_before(earlier, _undo_words(earlier, url_env), json)
+        return
     if copy == choosing.PROVEN:
         _name_newer(choosing.newer_than(copies, chosen))
     manifest = _find(chosen, place)
-    target = sources.read_target(url_env)
-    made = restore.plan(place, manifest, chosen, target, named or chosen.database)
+    made = restore.plan(place, manifest, chosen, target, name)
+    made = made.model_copy(update={"order": order})
     agreed = made.digest if yes else plan
     if agreed is None:
         showing.print_plan(made)
         agreed = _ask(made)
     done = restore.apply(place, manifest, target, made, agreed, on_progress=showing.Progress())
-    evidence = restores.evidence(made, done.compared, done.kept_as)
-    if json:
-        kept = {"restore_id": done.restore_id, "kept_as": done.kept_as, "seconds": done.seconds}
-        terminal.print_json({"evidence": evidence, "database": done.database, **kept})
-        return
-    terminal.print_facts(
-        {
-            "restored": evidence,
-            "took": terminal.show_seconds(done.seconds),
-            "take it back": _undo_words(done, url_env) if done.kept_as else None,
-        }
-    )
+    showing.print_restored(made, done, _undo_words(done, url_env), json)
 
 
 @app.command("undo")
@@ -221,7 +223,9 @@ def _name_newer(newer: Copy | None) -> None:
         )
 
 
-def _undo_words(done: restore.Restoration, url_env: str | None) -> str:
+def _undo_words(done: restore.Restoration, url_env: str | None) -> str | None:
+    if not done.kept_as:
+        return None
     words = ["python", "-m", "flowforge.breakglass", "undo", done.restore_id, "--as", done.database]
     return shlex.join([*words, *(("--url-env", url_env) if url_env else ())])
 
@@ -232,17 +236,6 @@ def _record(place: Store, manifest: Manifest, found: Proof) -> None:
         catalogue.add_proof(place, manifest, found)
     except FlowForgeError as error:
         showing.say(f"note: this is not written beside the copy: {error.message}")
-
-
-def _choose_to_restore(place: Store, server: str | None, database: str | None, wanted: str) -> Copy:
-    copies = choosing.find_copies(place, server, database)
-    chosen = choosing.choose(copies, wanted)
-    if wanted == choosing.PROVEN and (newer := choosing.newer_than(copies, chosen)):
-        showing.say(
-            f"note: {newer.name} is newer, and was never compared (L3). `--copy latest` takes it; "
-            "a restore compares it before it goes live."
-        )
-    return chosen
 
 
 def _choose(place: Store, server: str | None, database: str | None, wanted: str) -> Copy:

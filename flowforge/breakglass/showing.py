@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 from flowforge import terminal
+from flowforge.engines.backup.restore import Restoration
 from flowforge.errors import Refused
 from flowforge.rules import restores
 from flowforge.rules.backups import Copy, Manifest, Proof
+from flowforge.rules.restores import RestorePlan
 
 _EVERY_SECONDS = 5.0
 
@@ -95,3 +97,28 @@ def print_plan(made: restores.RestorePlan) -> None:
         terminal.out.print(f"warning: {terminal.show(warning)}", markup=False)
     if made.obstacles:
         raise Refused("The restore cannot be done yet.", hint=" ".join(made.obstacles))
+
+
+def print_restored(
+    made: RestorePlan, done: Restoration, undo_words: str | None, json: bool
+) -> None:
+    """Print what a restore did, and the command that takes it back."""
+    evidence = restores.evidence(made, done.compared, done.kept_as)
+    if json:
+        kept = {"restore_id": done.restore_id, "kept_as": done.kept_as, "seconds": done.seconds}
+        terminal.print_json({"evidence": evidence, "database": done.database, **kept})
+        return
+    took = terminal.show_seconds(done.seconds)
+    terminal.print_facts({"restored": evidence, "took": took, "take it back": undo_words})
+
+
+def print_done_before(done: Restoration, undo_words: str | None, json: bool) -> None:
+    """Say that an earlier try has done it all."""
+    said = f"restore {done.restore_id} of {done.database} was finished by an earlier try"
+    said += f", the old one is kept as {done.kept_as}" if done.kept_as else ""
+    if json:
+        facts = {"restore_id": done.restore_id, "kept_as": done.kept_as, "seconds": 0.0}
+        terminal.print_json({"evidence": said, "database": done.database, **facts})
+        return
+    terminal.out.print(f"Nothing to do: {said}.", markup=False)
+    terminal.print_facts({"take it back": undo_words})

@@ -14,6 +14,11 @@ from flowforge.rules.values import Value
 KEPT_FOR = timedelta(days=7)
 _MARK = re.compile(
     r"flowforge: (?:kept from before|set aside when undoing) restore (?P<id>\S+) since (?P<at>\S+)"
+    r"(?: for \S+)?"
+)
+_ORDER = re.compile(
+    r"flowforge: (?:kept from before|restored by) restore (?P<id>\S+)(?: since \S+)?"
+    r" for (?P<order>\S+)"
 )
 
 
@@ -27,9 +32,26 @@ class KeptDatabase(Value):
     size_bytes: int = Field(description="what it takes on the server's disk")
 
 
-def kept_mark(restore_id: str, since: datetime | None = None) -> str:
-    """The comment on the database that was live before a restore; without a time its beginning."""
-    return _mark("kept from before", restore_id, since)
+def kept_mark(restore_id: str, since: datetime | None = None, order: str | None = None) -> str:
+    """The comment on the database that was live before a restore; without a time its beginning.
+
+    Args:
+        restore_id: The restore.
+        since: When it took the live database's place.
+        order: What it was done for, when that is to be done once.
+    """
+    return _mark("kept from before", restore_id, since) + _for(order)
+
+
+def done_mark(restore_id: str, order: str | None = None) -> str:
+    """The comment on a restored database that took nobody's place."""
+    return f"flowforge: restored by restore {restore_id}{_for(order)}"
+
+
+def restore_done_for(comment: str | None, order: str) -> str | None:
+    """The restore that a comment says was done for an order, or `None` for any other comment."""
+    found = _ORDER.fullmatch(comment or "")
+    return found["id"] if found and found["order"] == order else None
 
 
 def undone_mark(restore_id: str, since: datetime | None = None) -> str:
@@ -73,6 +95,10 @@ def choose_droppable(
             )
         found.append(one)
     return tuple(found)
+
+
+def _for(order: str | None) -> str:
+    return f" for {order}" if order else ""
 
 
 def _mark(why: str, restore_id: str, since: datetime | None) -> str:

@@ -76,6 +76,9 @@ class RestorePlan(Value):
     kept_as: str | None = Field(description="the name the live database gets, if there is one")
     estimated_seconds: float | None = Field(description="from the last drills, or unknown")
     masks: tuple[Mask, ...] = ()
+    order: str | None = Field(
+        default=None, description="what it is done for, when that is to be done once"
+    )
     obstacles: tuple[str, ...] = Field(description="what has to be changed first, as instructions")
     warnings: tuple[str, ...] = ()
 
@@ -135,6 +138,11 @@ def is_side_of(comment: str | None, target: str) -> bool:
     """
     text = comment or ""
     return text.startswith(_SIDE_MARK) and text.endswith(f" to {target}")
+
+
+def order_of(database: str, words: str) -> str:
+    """How the comments on databases name what somebody wants done to one of them, once."""
+    return short_hash(f"{words}\n{database}")
 
 
 def short_hash(text: str) -> str:

@@ -102,6 +102,24 @@ def test_a_lost_database_is_listed_verified_restored_and_taken_back(
     assert count(app, "app") == 7
 
 
+def test_what_was_ordered_is_restored_once_and_a_new_order_once_more(
+    app: PostgresAddress, store: FolderStore
+) -> None:
+    take_copy(app, "app", store)
+    words = ("restore", "--store", str(store.folder), "--copy", "latest", "--url-env", "TARGET_URL")
+
+    first = breakglass(*words, "--yes", "--once", "job 1", "--json", url=url_of(app))
+    again = breakglass(*words, "--yes", url=url_of(app), FLOWFORGE_ONCE="job 1")
+    other = breakglass(*words, "--yes", "--once", "job 2", "--json", url=url_of(app))
+
+    assert [done.returncode for done in (first, again, other)] == [0, 0, 0], again.stderr
+    assert f"restore {answer(first)['restore_id']}" in again.stdout
+    assert answer(first)["kept_as"] in again.stdout
+    assert answer(other)["restore_id"] != answer(first)["restore_id"]
+    undone = breakglass("undo", answer(other)["restore_id"], "--as", "app", stdin=url_of(app))
+    assert undone.returncode == 0, undone.stderr
+
+
 def test_a_plan_that_changed_is_not_done(app: PostgresAddress, store: FolderStore) -> None:
     take_copy(app, "app", store)
     words = ("restore", "--store", str(store.folder), "--copy", "latest", "--plan", "0123456789ab")

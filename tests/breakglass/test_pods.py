@@ -98,6 +98,15 @@ def test_a_cluster_takes_sealed_copies_and_brings_a_destroyed_database_back(
             "n99",
         )
 
+    again = cluster.run(RESTORE)
+    check_went_well(again)
+    assert "Nothing to do: restore " in again.stdout
+    with connect(address, "postgres") as session:
+        (kept,) = session.execute(
+            "SELECT count(*) FROM pg_database WHERE datname LIKE 'prefect%'"
+        ).fetchone() or (0,)
+    assert kept == 1
+
 
 @pytest.mark.slow
 def test_prefects_lost_database_comes_back_with_its_runs(

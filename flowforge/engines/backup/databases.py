@@ -98,6 +98,15 @@ def commented(session: psycopg.Connection[Any], text: str) -> str | None:
     return row[0] if row else None
 
 
+def comments(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """Every database with a comment, and the comment."""
+    return session.execute(
+        "SELECT datname, pg_catalog.shobj_description(oid, 'pg_database')"
+        " FROM pg_catalog.pg_database"
+        " WHERE pg_catalog.shobj_description(oid, 'pg_database') IS NOT NULL"
+    ).fetchall()
+
+
 def exists(session: psycopg.Connection[Any], database: str) -> bool:
     """Tell whether the server has a database of this name."""
     found = session.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (database,))

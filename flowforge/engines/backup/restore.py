@@ -36,8 +36,6 @@ from flowforge.rules.backups import Copy, Manifest
 from flowforge.rules.masks import Mask, MaskedTable
 from flowforge.rules.restores import RestorePlan, TargetFacts
 
-_DONE = "flowforge: restored by restore {}"
-
 
 @dataclass(frozen=True)
 class Restoration:
@@ -214,6 +212,18 @@ def undo(address: PostgresAddress, database: str, restore_id: str) -> Restoratio
     return Restoration(restore_id, database, aside, None)
 
 
+def find_done(address: PostgresAddress, database: str, order: str) -> Restoration | None:
+    """What was done for an order, as the comments on the server's databases say, if it was."""
+    with (
+        connection.explained(address, database),
+        databases.maintenance_session(address, (database,)) as session,
+    ):
+        for name, comment in databases.comments(session):
+            if (restore_id := kept.restore_done_for(comment, order)) is not None:
+                return Restoration(restore_id, database, None if name == database else name, None)
+    return None
+
+
 def _copy_warnings(copy: Copy, manifest: Manifest, masks: Sequence[Mask]) -> list[str]:
     warnings = []
     if copy.level < 3:
@@ -232,7 +242,7 @@ def _already_done(
 ) -> Restoration | None:
     restore_id = f"{made.copy_name.removeprefix('backup-')}-{agreed}"
     before = databases.commented(session, kept.kept_mark(restore_id))
-    if before is None and databases.commented(session, _DONE.format(restore_id)) is None:
+    if before is None and databases.commented(session, kept.done_mark(restore_id)) is None:
         return None
     return Restoration(restore_id, made.target.database, before, None)
 
@@ -264,13 +274,15 @@ def _fill_side(
 def _take_place(session: psycopg.Connection[Any], made: RestorePlan) -> None:
     database, kept_as, side = made.target.database, made.kept_as, made.side_database
     statements = handover.open_new(side)
-    after: str | None = _DONE.format(made.restore_id)
+    after: str | None = kept.done_mark(made.restore_id, made.order)
     if kept_as is not None:
         after = databases.comment(session, database)
         statements = [
             *handover.take_over(session, database, side),
             databases.rename(database, kept_as),
-            databases.set_comment(kept_as, kept.kept_mark(made.restore_id, datetime.now(UTC))),
+            databases.set_comment(
+                kept_as, kept.kept_mark(made.restore_id, datetime.now(UTC), made.order)
+            ),
             databases.allow_connections(kept_as),
         ]
     statements += [

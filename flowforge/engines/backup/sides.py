@@ -19,11 +19,6 @@ from flowforge.rules import restores
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import DatabaseFacts
 
-_COMMENTED = """
-SELECT datname, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database
- WHERE pg_catalog.shobj_description(oid, 'pg_database') IS NOT NULL
-"""
-
 
 def is_foreign(
     session: psycopg.Connection[Any], address: PostgresAddress, side: str, target: str
@@ -88,7 +83,7 @@ def side_database(
 
 def drop_abandoned(session: psycopg.Connection[Any], target: str) -> None:
     """Drop what restores to a database left that were killed; only under its restore lock."""
-    for name, comment in session.execute(_COMMENTED).fetchall():
+    for name, comment in databases.comments(session):
         if restores.is_side_of(comment, target):
             databases.drop(session, name)
 
