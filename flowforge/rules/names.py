@@ -155,6 +155,11 @@ def keys_prefix(server: str, database: str, name: str) -> str:
     return f"{prefix(server, database)}keys/{name}/"
 
 
+def is_wrapped_key(key: str) -> bool:
+    """Tell whether a key of a store is that of a copy's wrapped key, without which it is lost."""
+    return "/keys/" in key and key.endswith(SEALED_SUFFIX)
+
+
 def hold_key(server: str, database: str, name: str) -> str:
     """Where it is written that a copy must stay, whatever the retention rule says."""
     return f"{prefix(server, database)}holds/{name}.json"

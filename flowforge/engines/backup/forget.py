@@ -165,14 +165,15 @@ def _decide(
 
 
 def _check_unlocked(store: Store, found: Inventory, name: str) -> None:
-    """Make sure that no large object of a copy is locked, before the first of them goes.
+    """Make sure that no part of a copy is locked that it is lost without, before one of them goes.
 
     Raises:
         Locked: One is, so all of them stay.
     """
     now = datetime.now(UTC)
     for part in found.parts.get(name, ()):
-        held = store.head(part.key) if names.is_data(part.key) else None
+        is_vital = names.is_data(part.key) or names.is_wrapped_key(part.key)
+        held = store.head(part.key) if is_vital else None
         if held and held.locked_until and held.locked_until > now:
             raise Locked(part.key, held.locked_until)
 

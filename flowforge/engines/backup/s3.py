@@ -223,8 +223,9 @@ class S3Store:
         self._is_there = True
 
     def _lock_for(self, key: str) -> dict[str, object]:
-        """What makes the bucket hold a new object: a copy's data and manifest, never a proof."""
-        is_copy = names.is_data(key) or key.endswith(names.MANIFEST_SUFFIX)
+        """What makes the bucket hold a new object: all a copy is lost without, never a proof."""
+        is_part = names.is_data(key) or names.is_wrapped_key(key)
+        is_copy = is_part or key.endswith(names.MANIFEST_SUFFIX)
         if self.address.lock_days is None or not is_copy:
             return {}
         return {

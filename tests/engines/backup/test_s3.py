@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
+from pyrage.x25519 import Identity
 
 from flowforge.engines.backup import forget, inventory
 from flowforge.engines.backup.s3 import S3Store
@@ -20,6 +21,7 @@ from flowforge.engines.backup.store import FOREVER, Locked, open_store
 from flowforge.errors import Damaged, Refused, Unavailable
 from flowforge.rules import names
 from flowforge.rules.addresses import S3Address
+from tests.engines.backup.copies import keep_copy
 from tests.faults import proxy as faults
 from tests.faults.buckets import SECRET, admin, make_bucket, open_quickly
 from tests.faults.proxy import Proxy, stand_before
@@ -298,6 +300,33 @@ def test_what_is_locked_stays_whole_when_copies_are_forgotten(buckets: str) -> N
     done = forget.forget(store, inventory.take(store, "s", "d"), [name])
     assert done.gone == [] and "is locked until" in done.kept[name]
     assert len(keys(store, names.prefix("s", "d"))) == 2
+
+
+def test_the_key_of_a_sealed_copy_is_locked_as_the_copy_is(buckets: str) -> None:
+    recipients = tuple(str(Identity.generate().to_public()) for _ in range(2))
+    locking = make_bucket(buckets, ObjectLockEnabledForBucket=True)
+    store = open_quickly(locking, lock_days=30, recipients=recipients)
+    made = keep_copy(store, 1)
+    (key,) = keys(store, names.keys_prefix("shop", "app", made.name))
+
+    for part in (key, made.data.key, names.manifest_key("shop", "app", made.name)):
+        held = store.head(part)
+        assert held is not None and held.locked_until is not None
+        assert timedelta(29) < held.locked_until - datetime.now(UTC) < timedelta(31)
+        with pytest.raises(Locked):
+            store.delete(part)
+
+
+def test_a_copy_stays_whole_while_only_its_key_is_locked(buckets: str) -> None:
+    plain = make_bucket(buckets, ObjectLockEnabledForBucket=True)
+    name = "backup-20260101-000000"
+    store, locking = open_quickly(plain), open_quickly(plain, lock_days=1)
+    for key in (names.data_key("s", "d", name, sealed=True), names.manifest_key("s", "d", name)):
+        store.put_new(key, b"{}")
+    locking.put_new(f"{names.keys_prefix('s', 'd', name)}0001.age", b"x")
+    done = forget.forget(store, inventory.take(store, "s", "d"), [name])
+    assert done.gone == [] and "0001.age is locked until" in done.kept[name]
+    assert len(keys(store, names.prefix("s", "d"))) == 3
 
 
 def test_a_lock_without_a_bucket_that_locks_is_refused(buckets: str) -> None:
