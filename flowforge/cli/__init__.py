@@ -40,6 +40,7 @@ _COMMANDS = (
     "restores",
     "redis",
     "approving",
+    "jobs",
     "ledger",
     "breakglass",
 )

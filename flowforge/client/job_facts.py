@@ -39,9 +39,10 @@ class PatchFacts(BaseModel):
     proven: bool = False
     """Whether it was applied to the files the job began with and gave what the job left."""
 
+    why_not: str | None = None
     base: str | None = None
     tree: str | None = None
-    files: int = 0
+    files: tuple[str, ...] = ()
     insertions: int = 0
     deletions: int = 0
 
@@ -70,6 +71,7 @@ class Outcome(BaseModel):
     """What it changed, if anything."""
 
     seconds: float | None = None
+    """From the first attempt's start to the end; `None` when it never began."""
 
     @property
     def succeeded(self) -> bool:
@@ -123,6 +125,8 @@ def outcome_of(job: JobDetails) -> Outcome:
     """How a job that has ended, ended. One that never began has no result of its own."""
     assert is_end(job.state)
     known = {"turns": job.turns, "usd": job.money.cost_usd, "usage": job.usage.model_dump()}
+    if job.started_at and job.ended_at:
+        known["seconds"] = (job.ended_at - job.started_at).total_seconds()
     told = {name: value for name, value in (job.result or {}).items() if value is not None}
     fields = {**known, **told, "job": job.id, "state": job.state, "reason": job.reason}
     return Outcome.model_validate(fields, extra="ignore")

@@ -73,7 +73,7 @@ async def take_turn(engine: AsyncEngine, lease: Lease, n: int, usd: str = "0.012
 
 async def end(engine: AsyncEngine, lease: Lease, state: End = "succeeded") -> None:
     """The end of a job that changed a file."""
-    changed = {"proven": True, "base": "b", "tree": "t", "files": 1, "insertions": 1}
+    changed = {"proven": True, "base": "b", "tree": "t", "files": ["a.txt"], "insertions": 1}
     patch = {**changed, "deletions": 1}
     ended = {"state": state, "reason": None, "usd": "0.024691", "turns": 2, "patch": patch}
     result = {
@@ -82,7 +82,6 @@ async def end(engine: AsyncEngine, lease: Lease, state: End = "succeeded") -> No
         "output": None,
         "usage": USAGE.model_dump(),
         "rehearsal": True,
-        "seconds": 1.5,
     }
     await artifacts.put(engine, lease, "patch", "text/x-patch", PATCH)
     await artifacts.put(engine, lease, "output-1-0", "text/plain", b"made\n")

@@ -36,7 +36,8 @@ def test_a_prompt_is_submitted_once_and_its_outcome_is_a_value(
     assert outcome
     assert (outcome.state, outcome.text, outcome.rehearsal) == ("succeeded", "It is done.", True)
     assert outcome.patch is not None
-    assert (outcome.patch.files, outcome.patch.proven) == (1, True)
+    assert outcome.seconds is not None
+    assert (outcome.patch.files, outcome.patch.proven) == (("a.txt",), True)
     assert (job.state, job.patch(), job.artifact("output-1-0")) == ("succeeded", PATCH, b"made\n")
     assert job.cost().usd == Decimal("0.024691")
     assert [turn.text for turn in job.transcript()] == ["Step 1.", "Step 2."]

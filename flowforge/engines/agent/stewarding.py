@@ -98,7 +98,7 @@ class Steward:
             Refused: They said no.
         """
         await self._requeue_orphans()
-        await self._give_up_hopeless()
+        await self._settle_waiting()
         await self._start_due()
         await self._end_unheard()
 
@@ -127,8 +127,9 @@ class Steward:
                 # A run that looks alive would hold the place that the next one needs.
                 await self._runs.end(orphan.flow_run_id, "crashed", orphan.why)
 
-    async def _give_up_hopeless(self) -> None:
+    async def _settle_waiting(self) -> None:
         await sweeping.wake_overdue(self._engine)
+        await sweeping.wake_answered(self._engine)
         for one in await sweeping.list_hopeless(self._engine, patience=OVERDUE_PATIENCE_SECONDS):
             if await jobs.give_up(self._engine, one.job, one.state, one.reason):
                 ended = {"state": one.state, "reason": one.reason}

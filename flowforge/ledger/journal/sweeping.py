@@ -77,6 +77,15 @@ UPDATE flowforge.jobs SET not_before = now()
 RETURNING {TELL.format(job="id")}
 """)
 
+# An answer that came while the attempt was giving its place back woke nobody.
+_WAKE_ANSWERED = sa.text(f"""
+UPDATE flowforge.jobs j SET not_before = now()
+ WHERE state = 'waiting' AND not_before > now() AND reason LIKE 'approval%'
+   AND NOT EXISTS (SELECT FROM flowforge.approvals a
+                    WHERE a.job = j.id AND a.state = 'asked' AND a.until > now())
+RETURNING {TELL.format(job="j.id")}
+""")
+
 _UNHEARD = sa.text(f"""
 SELECT j.id AS job, a.flow_run_id, coalesce(j.cancel_requested_by, 'somebody') AS by
   FROM flowforge.jobs j JOIN flowforge.attempts a ON a.job = j.id AND a.fence = j.fence
@@ -110,6 +119,11 @@ async def list_hopeless(engine: AsyncEngine, *, patience: float) -> list[Hopeles
 async def wake_overdue(engine: AsyncEngine) -> int:
     """Make jobs whose time is up while they wait due, so that an attempt ends them; how many."""
     return len(await run(engine, _WAKE))
+
+
+async def wake_answered(engine: AsyncEngine) -> int:
+    """Make jobs due that wait for a person and have every answer; how many."""
+    return len(await run(engine, _WAKE_ANSWERED))
 
 
 async def list_unheard(engine: AsyncEngine, *, grace: float) -> list[Unheard]:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.engines.agent import stewarding
 from flowforge.engines.agent.stewarding import How, Run, Steward
-from flowforge.ledger.journal import events, jobs, leases, sweeping
+from flowforge.ledger.journal import approvals, events, jobs, leases, sweeping
 from flowforge.ledger.journal.connection import run
 from flowforge.ledger.journal.presence import presence
 from flowforge.rules.jobs import queues
@@ -110,6 +110,7 @@ def test_a_job_that_was_answered_goes_on_in_another_run_than_the_one_that_waits(
         lease = await a_lease(engine)
         await leases.note(engine, lease, flow_run_id="asks")
         kept.runs["asks"] = Run("asks", is_over=False, is_paused=True)
+        await approvals.ask(engine, lease, 1, "toolu_1", command="ls", seconds=3600)
         later = datetime.now(UTC) + timedelta(hours=1)
         await leases.release(engine, lease, "waiting", "approval", not_before=later)
         steward = Steward(engine, kept)
@@ -117,7 +118,7 @@ def test_a_job_that_was_answered_goes_on_in_another_run_than_the_one_that_waits(
         await steward.tick()
         await steward.tidy()
         assert (kept.started, kept.ended) == ([], [])
-        await age(engine, "jobs SET not_before = now()")
+        await approvals.answer(engine, lease.job, 1, "toolu_1", granted=True, by="ann")
         await steward.tick()
         assert kept.ended == [("asks", "cancelled")]
         assert [key for _, key, _ in kept.started] == [f"{lease.job}:{lease.fence}"]
@@ -175,6 +176,24 @@ def test_an_attempt_that_does_not_hear_a_cancellation_loses_its_run_and_then_its
         assert (await jobs.look(engine, job)).reason == "cancelled by ann"
         assert kept.started == []
         assert (await kinds_of(engine, job))[-1] == "ended"
+
+    on(url, story)
+
+
+def test_an_answer_that_came_before_the_job_waited_is_not_missed(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        kept, lease = Kept(), await a_lease(engine)
+        for call in ("toolu_1", "toolu_2"):
+            await approvals.ask(engine, lease, 1, call, command="ls", seconds=3600)
+        await approvals.answer(engine, lease.job, 1, "toolu_1", granted=True, by="ann")
+        later = datetime.now(UTC) + timedelta(hours=1)
+        await leases.release(engine, lease, "waiting", "approval: ls", not_before=later)
+        await Steward(engine, kept).tick()
+        assert kept.started == []
+        statement = "approvals SET state = 'granted' WHERE tool_use_id = 'toolu_2'"
+        await age(engine, statement)
+        await Steward(engine, kept).tick()
+        assert [job for job, _, _ in kept.started] == [lease.job]
 
     on(url, story)
 
