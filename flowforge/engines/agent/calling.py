@@ -20,6 +20,7 @@ from flowforge.engines.agent.conversation import Conversation
 from flowforge.engines.agent.endings import Ended, Parked
 from flowforge.engines.agent.happenings import Happenings
 from flowforge.engines.agent.patience import patiently
+from flowforge.engines.agent.steps import reached
 from flowforge.engines.agent.transport import CallFailed, Model, Said
 from flowforge.errors import FlowForgeError, Unavailable
 from flowforge.ledger.journal import breakers, money, prices, rates, turns
@@ -176,12 +177,15 @@ class Caller:
             raise
         try:
             await self._happenings.add("turn", n=n, call=call, state="asking")
-            return await self._model.ask(
+            reached(f"ask-{n}")
+            said = await self._model.ask(
                 asked,
                 bid.most,
                 idle_seconds=self._spec.limits.idle_seconds,
                 on_text=lambda text: self._happenings.text(n, call, text),
             )
+            reached(f"reply-{n}")
+            return said
         except CallFailed as failed:
             unknown = bid.usd if failed.failure.begun else Decimal(0)
             outcome: CallOutcome = "lost" if failed.failure.begun else "failed"

@@ -16,6 +16,7 @@ from flowforge.engines.agent.happenings import Happenings
 from flowforge.engines.agent.patch import Patch
 from flowforge.engines.agent.patience import patiently
 from flowforge.engines.agent.station import Station
+from flowforge.engines.agent.steps import reached
 from flowforge.errors import FlowForgeError, Unavailable
 from flowforge.ledger.journal import artifacts, jobs, leases, turns
 from flowforge.ledger.journal.leases import Lease
@@ -71,6 +72,7 @@ async def finish(
             await happenings.add("note", text=f"There is no patch: {error}")
     if patch is not None:
         await _put(engine, lease, PATCH, "text/x-patch", patch.content)
+        reached("patch")
         if not patch.proven:
             ending = _unless_ended_badly(ending, f"its patch does not apply: {patch.why_not}")
     return await _end(engine, lease, ending, patch, happenings)

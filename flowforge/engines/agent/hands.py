@@ -19,6 +19,7 @@ from flowforge.engines.agent.conversation import with_remarks, without_remarks
 from flowforge.engines.agent.endings import Ended, Parked
 from flowforge.engines.agent.happenings import Happenings
 from flowforge.engines.agent.patience import patiently
+from flowforge.engines.agent.steps import reached
 from flowforge.engines.agent.tools import BASH, EDIT, Call, Tools
 from flowforge.engines.agent.tools_result import ToolResult
 from flowforge.engines.agent.workspace import Step
@@ -146,8 +147,10 @@ class Hands:
 
     async def _do(self, turn: int, call: Call) -> tuple[ToolResult, Step | None]:
         await self._tell(turn, call, "started", input=shown(call))
+        reached(f"intent-{turn}")
         try:
             result = await self._bench.tools.run(call)
+            reached(f"ran-{turn}")
             return result, await self._bench.keep() if result.changed else None
         except SandboxLost as why:
             await self._bench.renew(why)

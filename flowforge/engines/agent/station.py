@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from flowforge.engines.agent.patience import patiently
 from flowforge.engines.agent.redaction import Redactor
 from flowforge.engines.agent.sources_access import Access
+from flowforge.engines.agent.steps import reached
 from flowforge.engines.agent.tools import Tools
 from flowforge.engines.agent.workspace import NOT_CARRIED_OVER, Step, Workspace
 from flowforge.engines.sandboxes.sandbox import Provider, Sandbox, SandboxLost
@@ -92,6 +93,7 @@ class Station:
         self._sandbox = sandbox
         self._opened += 1
         await patiently(lambda: leases.note(self._engine, self._lease, sandbox_id=sandbox.id))
+        reached("sandbox")
         await self.workspace.give(sandbox)
         self.tools = Tools(self._spec, sandbox, self._folder / "outputs", self._redactor)
 

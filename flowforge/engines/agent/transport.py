@@ -183,13 +183,21 @@ def _limits(headers: Mapping[str, str]) -> dict[Dimension, Told]:
 def _refused(error: anthropic.APIStatusError, *, begun: bool) -> Failure:
     code = getattr(error, "error_code", None)
     status = error.status_code
-    message = error.message[:500]
+    message = _said_of(error)[:500]
     return Failure(
         kind=retries.classify(status=status, type=error.type, code=code, message=message),
         message=f"HTTP {status}: {message}" if status != 200 else message,
         after_seconds=_after(error.response.headers),
         begun=begun,
     )
+
+
+def _said_of(error: anthropic.APIStatusError) -> str:
+    """What the provider says, without what the SDK puts around it."""
+    body = error.body if isinstance(error.body, dict) else {}
+    inner = body.get("error")
+    told = inner.get("message") if isinstance(inner, dict) else body.get("message")
+    return told if isinstance(told, str) else error.message
 
 
 def _after(headers: Mapping[str, str]) -> float | None:

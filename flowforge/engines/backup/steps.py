@@ -1,13 +1,10 @@
-"""The named steps of a backup and a restore, and a way to die at each of them.
-
-Tests set `FLOWFORGE_KILL_AT` to a step's name: the process then kills itself the moment it gets
-there, as a node loss would. Nothing else reads the variable, and unset it costs one look-up.
-"""
+"""The named steps of a backup and a restore; a test may have a process die at each of them."""
 
 from __future__ import annotations
 
-import os
-import signal
+from flowforge.engines.steps import reached
+
+__all__ = ["BACKUP", "FORGET", "MIRROR", "RESTORE", "RESTORE_CLONE", "RESTORE_TABLES", "reached"]
 
 BACKUP = (
     "lock",
@@ -37,9 +34,3 @@ RESTORE = (
 )
 RESTORE_CLONE = ("side-create", "load", "compare", "mask", "settings", "swap")
 RESTORE_TABLES = ("side-create", "pre", "members", "post", "move", "tables")
-
-
-def reached(step: str) -> None:
-    """Say that a step is done; die here when a test asked for it."""
-    if os.environ.get("FLOWFORGE_KILL_AT") == step:
-        os.kill(os.getpid(), signal.SIGKILL)

@@ -125,22 +125,23 @@ async def staged(
     model_url: str | None = None,
     batch_seconds: float = 0.0,
     grace: float = 0.0,
+    connections: int = 5,
 ) -> AsyncIterator[Stage]:
     """A stage whose account and tenant nobody else uses."""
-    engine = open_engine(url)
-    with tempfile.TemporaryDirectory() as folder:
-        folders = FolderProvider(Path(folder))
-        async with (
-            serve(state=state, batch_seconds=batch_seconds) as server,
-            listen(engine) as heard,
-            presence(engine, grace=grace) as here,
-        ):
-            account = Account(
-                name=f"a-{uuid.uuid4().hex[:12]}",
-                api_key=SecretStr("sk-of-the-stage"),
-                base_url=model_url or server.url,
-            )
-            model = Model(account)
+    async with (
+        _engine(url, connections) as engine,
+        serve(state=state, batch_seconds=batch_seconds) as server,
+        listen(engine) as heard,
+        presence(engine, grace=grace) as here,
+    ):
+        account = Account(
+            name=f"a-{uuid.uuid4().hex[:12]}",
+            api_key=SecretStr("sk-of-the-stage"),
+            base_url=model_url or server.url,
+        )
+        model = Model(account)
+        with tempfile.TemporaryDirectory() as folder:
+            folders = FolderProvider(Path(folder))
             services = Services(
                 engine, here, heard, model, provider or folders, "stage", secrets=secrets or {}
             )
@@ -148,7 +149,15 @@ async def staged(
                 yield Stage(services, server, folders)
             finally:
                 await model.close()
-    await engine.dispose()
+
+
+@asynccontextmanager
+async def _engine(url: str, connections: int) -> AsyncIterator[AsyncEngine]:
+    engine = open_engine(url, connections=connections)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
 
 
 def on_stage(url: str, story: Callable[[Stage], Awaitable[T]], **setting: Any) -> T:
