@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import math
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from flowforge.engines.sandboxes.captured import Captured
-from flowforge.engines.sandboxes.inside import frames, trees
+from flowforge.engines.sandboxes.inside import frames, packing, trees
+from flowforge.engines.sandboxes.mirror import Mirror
 from flowforge.engines.sandboxes.proxy import PROXY_VARIABLES
 from flowforge.engines.sandboxes.sandbox import FileRefused, Health, Ran, SandboxLost
 from flowforge.engines.sandboxes.session import Ended, Session
@@ -99,6 +101,7 @@ class Kept:
         self._share = share
         self._end = end
         self._one_command = asyncio.Lock()
+        self._mirrors: dict[Path, Mirror] = {}
         self._is_closed = False
 
     async def exec(
@@ -148,8 +151,10 @@ class Kept:
 
     async def pull(self, folder: Path) -> None:
         """Make a folder of the brain equal to the workspace, once all of it has come."""
-        most = self._share.disk_bytes + MOST_FILES * _BYTES_OF_NAMES
+        mirror = self._mirrors.setdefault(folder, Mirror(folder))
+        marks = await asyncio.to_thread(mirror.marks)
         request = {"do": "pack", "most_bytes": self._share.disk_bytes}
+        most = self._share.disk_bytes + MOST_FILES * _BYTES_OF_NAMES
         with tempfile.TemporaryFile() as stream:
             size = 0
 
@@ -159,29 +164,30 @@ class Kept:
                 if size <= most:
                     stream.write(data)
 
-            ended = await self._run(request, (), take, _TREE_SECONDS)
+            ended = await self._run(request, _cut(trees.pack_marks(marks)), take, _TREE_SECONDS)
             _check(ended, b"", "The workspace cannot be read")
             stream.seek(0)
-            bounds = {"most_bytes": self._share.disk_bytes, "most_entries": MOST_FILES}
             try:
-                await asyncio.to_thread(trees.unpack, folder, _exactly(stream), **bounds)
+                await asyncio.to_thread(mirror.take, stream, **self._bounds)
             except trees.BadTree as error:
                 raise _refused("The workspace cannot be read", str(error)) from error
 
     async def push(self, folder: Path) -> None:
         """Make the workspace equal to a folder of the brain."""
+        mirror = self._mirrors.setdefault(folder, Mirror(folder))
+        request = {"do": "unpack", **self._bounds}
         said = bytearray()
-        request = {
-            "do": "unpack",
-            "most_bytes": self._share.disk_bytes,
-            "most_entries": MOST_FILES,
-        }
         with tempfile.TemporaryFile() as stream:
-            await asyncio.to_thread(stream.writelines, trees.pack(folder))
+            await asyncio.to_thread(stream.writelines, packing.pack(folder, known={}))
             stream.seek(0)
             chunks = iter(lambda: stream.read(frames.CHUNK), b"")
             ended = await self._run(request, chunks, said.extend, _TREE_SECONDS)
         _check(ended, said, "The workspace cannot be written")
+        await asyncio.to_thread(mirror.gave, io.BytesIO(said))
+
+    @property
+    def _bounds(self) -> dict[str, int]:
+        return {"most_bytes": self._share.disk_bytes, "most_entries": MOST_FILES}
 
     async def kill_all(self) -> None:
         """End every process in it but the keeper."""
@@ -219,16 +225,6 @@ class Kept:
 def _cut(data: bytes) -> Iterator[bytes]:
     for start in range(0, len(data), frames.CHUNK):
         yield data[start : start + frames.CHUNK]
-
-
-def _exactly(stream: BinaryIO) -> trees.Read:
-    def read(size: int) -> bytes:
-        data = stream.read(size)
-        if len(data) < size:
-            raise trees.BadTree("it ended too early")
-        return data
-
-    return read
 
 
 def _check(ended: Ended, said: bytes | bytearray, what: str) -> None:

@@ -284,3 +284,50 @@ def test_nothing_of_the_brain_s_environment_is_inside(
         *("PWD", "SHLVL", "_"),
     }
     assert str(os.getpid()) not in names
+
+
+def test_only_what_has_changed_comes_again(box: Box, tmp_path: Path) -> None:
+    box.sh("mkdir a; echo one > a/one; echo two > two; ln -s two link; sleep 0.05")
+    folder = box.pull(tmp_path / "out")
+    before = {name: (folder / name).lstat() for name in ("a/one", "two", "link")}
+    # Of the same size and time: only the kernel knows that it is another content.
+    box.sh("touch -r two time; echo 222 > two; touch -r time two; rm time")
+    box.pull(folder)
+    after = {name: (folder / name).lstat() for name in before}
+    assert (folder / "two").read_text() == "222\n"
+    assert after["two"] != before["two"]
+    assert (after["a/one"], after["link"]) == (before["a/one"], before["link"])
+
+
+def test_what_somebody_else_changed_in_the_folder_comes_again(box: Box, tmp_path: Path) -> None:
+    box.sh("mkdir a; echo one > a/one; echo two > two; ln -s two link; sleep 0.05")
+    found = entries(box.pull(tmp_path / "out"))
+    (tmp_path / "out/two").write_text("mine")
+    (tmp_path / "out/a/one").unlink()
+    (tmp_path / "out/a").rmdir()
+    (tmp_path / "out/a").symlink_to(tmp_path)
+    (tmp_path / "out/link").unlink()
+    (tmp_path / "out/link").mkdir()
+    (tmp_path / "out/more").write_text("more")
+    assert entries(box.pull(tmp_path / "out")) == found
+    assert (tmp_path / "out").is_dir()
+
+
+def test_what_was_given_need_not_come_back(box: Box, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a/one").write_text("one")
+    (folder / "two").write_text("two")
+    before = (folder / "a/one").stat()
+    box.push(folder)
+    box.sh("sleep 0.05; echo changed > two; chmod 755 a/one; chmod 644 a/one; echo new > new")
+    box.push(folder)
+    box.sh("sleep 0.05; echo changed > two; echo new > new")
+    box.pull(folder)
+    assert (folder / "a/one").stat() == before
+    assert {n: c for n, (_, _, c) in entries(folder).items()} == {
+        "a": b"",
+        "a/one": b"one",
+        "new": b"new\n",
+        "two": b"changed\n",
+    }

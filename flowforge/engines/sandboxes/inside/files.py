@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import system, trees
+from . import packing, system, trees, unpacking
 from .spawn import Operation, Refused
 
 _REASONS = {
@@ -71,9 +71,11 @@ def write_file(request: Mapping[str, Any], folder: int) -> None:
 
 
 def pack(request: Mapping[str, Any], folder: int) -> None:
-    """Write the workspace to standard output."""
+    """Write the workspace to standard output, but for the files whose marks come in."""
+    known = trees.read_marks(sys.stdin.buffer.read())
     try:
-        for data in trees.pack(_place(folder), most_bytes=int(request["most_bytes"])):
+        most = int(request["most_bytes"])
+        for data in packing.pack(_place(folder), known=known, most_bytes=most):
             _write_all(1, data)
     except OSError as error:
         place = os.fsdecode(error.filename or b"")
@@ -81,7 +83,12 @@ def pack(request: Mapping[str, Any], folder: int) -> None:
 
 
 def unpack(request: Mapping[str, Any], folder: int) -> None:
-    """Make the workspace equal to standard input."""
+    """Make the workspace equal to standard input, and write what the files became."""
+    written = bytearray()
+
+    def note(entry: trees.Entry, status: os.stat_result) -> None:
+        became = entry._replace(changed=status.st_ctime_ns, number=status.st_ino)
+        written.extend(became.pack())
 
     def read(size: int) -> bytes:
         data = sys.stdin.buffer.read(size)
@@ -91,11 +98,12 @@ def unpack(request: Mapping[str, Any], folder: int) -> None:
 
     bounds = {name: int(request[name]) for name in ("most_bytes", "most_entries")}
     try:
-        trees.unpack(_place(folder), read, **bounds)
+        unpacking.unpack(_place(folder), read, note, **bounds)
     except trees.BadTree as error:
         raise Refused(str(error)) from error
     except OSError as error:
         raise Refused(_reason(error)) from error
+    _write_all(1, bytes(written) + trees.Entry(trees.END, b"").pack())
 
 
 OPERATIONS: Mapping[str, Operation] = {
