@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
+from flowforge.engines.backup import subscriptions
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.postgres import connection
 from flowforge.errors import Busy, FlowForgeError, Refused, Unavailable
@@ -143,8 +144,13 @@ def rename(old: str, new: str) -> Composed:
     return SQL("ALTER DATABASE {} RENAME TO {}").format(Identifier(old), Identifier(new))
 
 
-def drop(session: psycopg.Connection[Any], database: str) -> None:
-    """Drop a database and end its sessions."""
+def drop(session: psycopg.Connection[Any], address: PostgresAddress, database: str) -> None:
+    """Drop a database and what it is subscribed to, and end its sessions.
+
+    Raises:
+        Refused: It still receives by a subscription.
+    """
+    subscriptions.release(session, address, database)
     session.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(database)))
 
 

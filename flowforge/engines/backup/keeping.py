@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from flowforge.engines.backup import databases
+from flowforge.engines.backup import databases, subscriptions
 from flowforge.engines.postgres import connection
 from flowforge.rules import kept
 from flowforge.rules.addresses import PostgresAddress
@@ -53,8 +53,8 @@ def drop_kept(
         older_than: How long each must have been kept.
 
     Raises:
-        Refused: One is not kept, is another one by now, or has not been kept long enough; none was
-            dropped then.
+        Refused: One is not kept, is another one by now, has not been kept long enough, or still
+            receives by a subscription; none was dropped then.
     """
     held = list_kept(address)
     with (
@@ -65,6 +65,8 @@ def drop_kept(
         assert row is not None
         going = kept.choose_droppable(held, chosen, row[0], older_than)
         for one in going:
+            subscriptions.check(session, one.name)
+        for one in going:
             # Its name holds its number, so no other database can have come by it since.
-            databases.drop(session, one.name)
+            databases.drop(session, address, one.name)
     return going

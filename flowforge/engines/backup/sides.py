@@ -14,7 +14,7 @@ import psycopg
 
 from flowforge.engines.backup import databases, handover, loading
 from flowforge.engines.backup.steps import reached
-from flowforge.errors import Damaged, Refused, Unavailable
+from flowforge.errors import Damaged, FlowForgeError, Refused, Unavailable
 from flowforge.rules import restores
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import DatabaseFacts
@@ -68,8 +68,8 @@ def side_database(
         raise Refused(
             f"A database {side!r} exists and is not FlowForge's.", hint="Rename or drop it."
         )
-    databases.drop(session, side)
-    drop_abandoned(session, target)
+    databases.drop(session, address, side)
+    drop_abandoned(session, address, target)
     loading.create_database(session, side, facts, major=major)
     session.execute(databases.set_comment(side, restores.mark(restore_id, target)))
     handover.close_to_others(session, side)
@@ -77,25 +77,27 @@ def side_database(
     try:
         yield
     except BaseException as error:
-        _drop_after(session, side, error)
+        _drop_after(session, address, side, error)
         raise
 
 
-def drop_abandoned(session: psycopg.Connection[Any], target: str) -> None:
+def drop_abandoned(session: psycopg.Connection[Any], address: PostgresAddress, target: str) -> None:
     """Drop what restores to a database left that were killed; only under its restore lock."""
     for name, comment in databases.comments(session):
         if restores.is_side_of(comment, target):
-            databases.drop(session, name)
+            databases.drop(session, address, name)
 
 
-def _drop_after(session: psycopg.Connection[Any], side: str, error: BaseException) -> None:
+def _drop_after(
+    session: psycopg.Connection[Any], address: PostgresAddress, side: str, error: BaseException
+) -> None:
     try:
-        databases.drop(session, side)
+        databases.drop(session, address, side)
     except psycopg.OperationalError:
         if not session.closed:
             raise _left_behind(side, error) from error
         # The server is gone; the next restore to the same database drops it.
-    except psycopg.Error:
+    except (psycopg.Error, FlowForgeError):
         raise _left_behind(side, error) from error
 
 

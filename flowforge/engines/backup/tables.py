@@ -163,7 +163,7 @@ def apply(
         databases.lock_target(session, database)
         restores.check_plan(made.digest, made.obstacles, agreed)
         if _find(address, database, made.restore_id) is not None:
-            sides.drop_abandoned(session, database)
+            sides.drop_abandoned(session, address, database)
             return TableRestoration(made.restore_id, database, made.schema_name, ())
         reading.check_at_hand(store, manifest)
         with sides.side_database(
@@ -176,7 +176,7 @@ def apply(
             major=made.target.major,
         ):
             restored = _bring(store, manifest, address, made, on_progress)
-        databases.drop(session, made.side_database)
+        databases.drop(session, address, made.side_database)
     seconds = round(time.monotonic() - clock, 3)
     return TableRestoration(made.restore_id, database, made.schema_name, restored, seconds)
 
