@@ -38,8 +38,7 @@ def evidence(state: State, reason: str | None, result: Mapping[str, Any]) -> str
     """A job in a line."""
     if not result:
         return f"{title(state)}: {reason}" if reason else title(state)
-    parts = [_patch(result.get("patch")), _many(result["turns"], "turn"), _money(result)]
-    line = ", ".join(part for part in parts if part)
+    line = _facts(result)
     if state != "succeeded":
         return f"{title(state)}{f': {reason}' if reason else ''}; {line}"
     return line
@@ -50,7 +49,7 @@ def summary(
 ) -> str:
     """A page about a job."""
     headline = "Succeeded" if state == "succeeded" else title(state)
-    lines = [f"# {headline}: {evidence(state, None, result)}", ""]
+    lines = [f"# {headline}", "", f"**{_facts(result)}**" if result else "", ""]
     if reason:
         lines += [f"**Why:** {reason}", ""]
     if result.get("rehearsal"):
@@ -71,9 +70,10 @@ def summary(
             "## Go on from here",
             "",
             "```",
-            f"flowforge job patch {job} | git apply    # take the patch",
-            f"flowforge job replay {job}               # read what it did, turn by turn",
-            f"flowforge job cost {job}                 # what each turn cost",
+            "# take the patch; read what it did, turn by turn; what each turn cost",
+            f"flowforge job patch {job} | git apply",
+            f"flowforge job replay {job}",
+            f"flowforge job cost {job}",
             "```",
             "",
         ]
@@ -106,6 +106,11 @@ def cost_rows(cost: Cost) -> list[dict[str, Any]]:
         "USD": f"{cost.usd:.6f}",
     }
     return [*rows, total]
+
+
+def _facts(result: Mapping[str, Any]) -> str:
+    parts = [_patch(result.get("patch")), _many(result["turns"], "turn"), _money(result)]
+    return ", ".join(parts)
 
 
 def _patch(patch: Mapping[str, Any] | None) -> str:
