@@ -1,4 +1,4 @@
-"""`python -m bench [start|backup|memory] [--markdown FILE]` measures side by side, as ratios.
+"""`python -m bench [start|backup|jobs|memory] [--markdown FILE]` measures side by side, as ratios.
 
 `BENCH_SIZE` says how large the generated database is: 1G by default, 10G if you have the time.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import backup, memory, start
+from bench import backup, jobs, memory, start
 from bench.database import parse_size
 from flowforge.errors import FlowForgeError
 
@@ -21,7 +21,7 @@ def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", choices=("all", "start", "backup", "memory"), default="all"
+        "what", nargs="?", choices=("all", "start", "backup", "jobs", "memory"), default="all"
     )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
     options = parser.parse_args()
@@ -36,6 +36,10 @@ def main() -> int:
             tables[-1].show(console)
         if options.what in ("all", "backup"):
             for table in backup.measure(size_bytes):
+                tables.append(table)
+                table.show(console)
+        if options.what in ("all", "jobs"):
+            for table in jobs.measure():
                 tables.append(table)
                 table.show(console)
         if options.what == "memory":

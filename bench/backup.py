@@ -134,7 +134,10 @@ def open_bench(size_bytes: int, server: Installation) -> Iterator[Bench]:
             shelf=bucket,
             temporary=Path(name) / "tmp",
         )
-        what = f"{held / 1e6:,.0f} MB, {rows:,} rows, PostgreSQL {server.version}"
+        what = (
+            f"One generated database: {held / 1e6:,.0f} MB, {rows:,} rows, "
+            f"PostgreSQL {server.version}."
+        )
         yield Bench(ground, postmaster, what, (bucket, FolderShelf(Path(name) / "store")))
 
 

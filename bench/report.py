@@ -71,7 +71,7 @@ def compare(
         columns=["median", *taken, *(f"to {other}" for other in others)],
         rows=rows,
         notes=[
-            f"One generated database: {what}. {rounds} rounds, in turn, on this machine.",
+            f"{what} {rounds} rounds, in turn, on this machine.",
             f"`to X` is {ours} divided by X: the median of the ratios within a round.",
             *notes,
         ],

@@ -1,0 +1,296 @@
+"""Agent jobs: FlowForge's engine beside a bare loop and mini-swe-agent, on one rehearsal model."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from bench import jobs_meter
+from bench.backup import Measures, Taken, megabytes, server_seconds
+from bench.jobs_meter import TURNS, Reply
+from bench.report import Table, compare
+from bench.stand import stop
+from flowforge import ledger
+from flowforge.engines.postgres import installations
+from flowforge.engines.postgres.cluster import scratch_server
+from flowforge.engines.sandboxes import local
+from flowforge.rules.jobs.spec import DEFAULT_MODEL
+
+ROUNDS = 3
+JOBS = 50
+LONG_TURNS = 200
+SPANS = ((1, 20), (91, 110), (181, 200))
+OURS, FOLDER, BARE, MINI = "FlowForge", "FlowForge, no sandbox", "SDK tool runner", "mini-swe-agent"
+_END: Reply = {"text": "All done."}
+_SUBMIT = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
+_INSTALL_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do a job, as a process."""
+
+    name: str
+    command: list[str]
+    asked: dict[str, Any]
+
+
+@dataclass
+class Ground:
+    """Where all of them work: the model, and the journal of ours."""
+
+    url: str
+    journal: str
+    postmaster: psutil.Process
+    folder: Path
+
+    def start(self, contender: Contender, **more: object) -> list[Taken]:
+        """Let a contender work, and return each line of figures it tells."""
+        asked = {
+            "url": self.url,
+            "journal": self.journal,
+            "model": DEFAULT_MODEL,
+            "spawned": time.monotonic(),
+            **contender.asked,
+            **more,
+        }
+        with (self.folder / "errors.log").open("wb") as errors:
+            done = subprocess.run(
+                contender.command,
+                input=json.dumps(asked).encode(),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=Path(__file__).parent.parent,
+                env={**os.environ, "MSWEA_GLOBAL_CONFIG_DIR": str(self.folder / "mini")},
+                check=False,
+            )
+        if done.returncode:
+            said = (self.folder / "errors.log").read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{contender.name} ended with {done.returncode}: {said}")
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
+
+    def measure(self, contender: Contender) -> Taken:
+        """Let a contender do all jobs at once; its figures."""
+        before = server_seconds(self.postmaster)
+        first, rest = self.start(contender, jobs=JOBS)
+        server = server_seconds(self.postmaster) - before
+        own, everything = rest["own_cpu"] / JOBS, (rest["own_cpu"] + rest["children_cpu"]) / JOBS
+        ours = "statements" in rest
+        return {
+            **first,
+            **rest,
+            "per_minute": JOBS / rest["wall"] * 60,
+            "per_core": 60 / own,
+            "turn_cpu": own / TURNS * 1000,
+            "job_cpu": everything,
+            "server_cpu": server / (JOBS + 1) if ours else 0.0,
+            "statements": rest.get("statements", 0.0) / JOBS / TURNS,
+        }
+
+
+def measure(rounds: int = ROUNDS) -> list[Table]:
+    """Let everybody do the same jobs in turn, and then ours a long one."""
+    with open_ground() as ground:
+        who, notes = contenders(ground.folder)
+        taken: dict[str, list[Taken]] = {contender.name: [] for contender in who}
+        for turn in range(rounds):
+            for position in range(len(who)):
+                contender = who[(turn + position) % len(who)]
+                taken[contender.name].append(ground.measure(contender))
+        tables = []
+        for ours, other in ((OURS, FOLDER), (FOLDER, OURS)):
+            if ours in taken:
+                chosen = {name: found for name, found in taken.items() if name != other}
+                tables.append(tabulate(chosen, ours, notes))
+        return [*tables, long_job(ground)]
+
+
+@contextlib.contextmanager
+def open_ground() -> Iterator[Ground]:
+    """A rehearsal model in a process of its own, and a PostgreSQL that waits for its disk."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ff-bench-") as name,
+        scratch_server(installations.newest_server()) as address,
+        rehearsal() as url,
+    ):
+        where = {"host": address.host, "port": address.port, "user": address.user}
+        with psycopg.connect(**where, autocommit=True) as session:  # type: ignore[arg-type]
+            session.execute("CREATE DATABASE journal")
+            session.execute("ALTER SYSTEM SET fsync = on")
+            session.execute("ALTER SYSTEM SET synchronous_commit = on")
+            session.execute("SELECT pg_reload_conf()")
+            postmaster = psutil.Process(session.info.backend_pid).parent()
+        assert postmaster is not None
+        journal = f"postgresql://{address.user}@/journal?host={address.host}&port={address.port}"
+        ledger.migrate(journal)
+        yield Ground(url, journal, postmaster, Path(name))
+
+
+@contextlib.contextmanager
+def rehearsal() -> Iterator[str]:
+    """The rehearsal model; its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowforge.twin.model", "--port", "0"],
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert process.stderr is not None
+    try:
+        said = process.stderr.readline().decode()
+        found = re.search(r"http://\S+", said)
+        if found is None:
+            raise RuntimeError(f"The rehearsal model does not start: {said}")
+        yield found[0]
+    finally:
+        stop(process)
+        process.stderr.close()
+
+
+def contenders(folder: Path) -> tuple[list[Contender], list[str]]:
+    """Who can be measured here, and why the others cannot."""
+    prompt, notes = jobs_meter.script(_END), []
+    module = [sys.executable, "-m"]
+    who = [
+        Contender(FOLDER, [*module, "bench.jobs_ours"], {"prompt": prompt, "sandbox": "folder"}),
+        Contender(BARE, [*module, "bench.jobs_bare"], {"prompt": prompt}),
+    ]
+    lacking = local.why_not()
+    if lacking is None:
+        asked = {"prompt": prompt, "sandbox": "local"}
+        who.insert(0, Contender(OURS, [*module, "bench.jobs_ours"], asked))
+    else:
+        notes.append(f"Not measured with sandboxes: {lacking}")
+    try:
+        python, version = install_mini(folder)
+    except (OSError, subprocess.SubprocessError) as error:
+        notes.append(f"{MINI} is not measured: {reason(error)}")
+    else:
+        end: Reply = {"text": "All done.", "tools": [{"bash": _SUBMIT}]}
+        asked = {"prompt": jobs_meter.script(end)}
+        who.append(Contender(MINI, [str(python), "-m", "bench.jobs_mini"], asked))
+        notes.append(f"{MINI} is {version}: a thread for each job in one process.")
+    return who, notes
+
+
+def install_mini(folder: Path) -> tuple[Path, str]:
+    """Make an environment of its own for mini-swe-agent; its Python, and its version.
+
+    Raises:
+        OSError: There is no uv.
+        SubprocessError: It could not be installed.
+    """
+    python = folder / "mini-venv" / "bin" / "python"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for command in (
+        ["uv", "venv", "--quiet", "--python", version, str(python.parent.parent)],
+        ["uv", "pip", "install", "--quiet", "--python", str(python), MINI],
+        [str(python), "-m", "compileall", "-q", str(python.parent.parent / "lib")],
+    ):
+        subprocess.run(command, check=True, capture_output=True, timeout=_INSTALL_SECONDS)
+    told = "from importlib.metadata import version; print(version('mini-swe-agent'))"
+    said = subprocess.run([str(python), "-c", told], check=True, capture_output=True, text=True)
+    return python, said.stdout.strip()
+
+
+def reason(error: Exception) -> str:
+    """Why an installation failed, in a line."""
+    said = error.stderr if isinstance(error, subprocess.CalledProcessError) else None
+    lines = (said or b"").decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else str(error)
+
+
+def tabulate(taken: dict[str, list[Taken]], ours: str, notes: list[str]) -> Table:
+    """One of our ways beside the others."""
+    title = f"{JOBS} agent jobs at once: {ours}"
+    return compare(title, taken, ours, MEASURES, [*NOTES, *notes], WHAT)
+
+
+def long_job(ground: Ground) -> Table:
+    """What the journal costs as a job grows long."""
+    turns: list[Reply] = [
+        {
+            "text": f"Step {n}.",
+            "tools": [{"bash": f"echo {n} >> numbers.txt; tail -n 40 numbers.txt"}],
+        }
+        for n in range(1, LONG_TURNS)
+    ]
+    prompt = jobs_meter.scripted([*turns, _END])
+    ours = Contender(OURS, [sys.executable, "-m", "bench.jobs_ours"], {"prompt": prompt})
+    commits = count_commits(ground)
+    found = ground.start(ours, turns=LONG_TURNS, sandbox="folder")
+    a_turn = (count_commits(ground) - commits) / LONG_TURNS
+    rows = []
+    for first, last in SPANS:
+        span = found[first - 1 : last]
+        journal, cpu = (
+            statistics.median(one[key] for one in span) for key in ("journal_seconds", "cpu")
+        )
+        rows.append(
+            [
+                f"{first} to {last}",
+                f"{journal * 1000:.1f}",
+                f"{statistics.median(one['statements'] for one in span):.0f}",
+                f"{cpu * 1000:.1f}",
+            ]
+        )
+    return Table(
+        title=f"The journal in a job of {LONG_TURNS} turns",
+        columns=["turns", "journal, ms a turn", "statements a turn", "engine CPU, ms a turn"],
+        rows=rows,
+        notes=[
+            f"Medians of one job that runs alone; {a_turn:.1f} transactions a turn.",
+            "Journal is the time of its statements, the wait for the disk included.",
+            "The engine's CPU grows because every request carries all that was said before.",
+        ],
+    )
+
+
+def count_commits(ground: Ground) -> int:
+    """How many transactions the journal's database has seen."""
+    with psycopg.connect(ground.journal) as session:
+        row = session.execute(
+            "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+MEASURES: Measures = {
+    "per_core": ("jobs a minute, per core of the process", "{:,.0f}".format),
+    "per_minute": ("jobs a minute, wall", "{:,.0f}".format),
+    "turn_cpu": ("CPU of the process, ms a turn", "{:.1f}".format),
+    "job_cpu": ("CPU with its commands, seconds a job", "{:.2f}".format),
+    "server_cpu": ("PostgreSQL's CPU, seconds a job", "{:.3f}".format),
+    "statements": ("journal statements a turn", "{:.1f}".format),
+    "grown_bytes": (f"memory for {JOBS} jobs, MB", megabytes),
+    "peak_bytes": ("peak memory of the process, MB", megabytes),
+    "startup_wall": ("start to first job done, seconds", "{:.1f}".format),
+    "startup_cpu": ("start to first job done, CPU seconds", "{:.1f}".format),
+}
+WHAT = (
+    f"{JOBS} jobs of {TURNS} turns, four of them with a command, all at once in one process, by "
+    "the same rehearsal model."
+)
+NOTES = [
+    "FlowForge journals every turn to a PostgreSQL that waits for its disk, keeps each step's "
+    "files as a Git tree, sets money aside for each call, and proves its patch; with a sandbox, "
+    "commands run in namespaces of their own.",
+    "The SDK's tool runner has none of this: what its process knows is gone when it dies, and its "
+    "commands may do what it may.",
+    "mini-swe-agent saves a file for each step, from which it cannot go on, and counts what was "
+    "spent; its commands may do what it may, and its last turn has a command, too.",
+]
