@@ -53,13 +53,14 @@ class Station:
         self._engine, self._lease, self._spec = engine, lease, spec
         self._provider, self._redactor, self._folder = provider, redactor, folder
         self._sandbox: Sandbox | None = None
+        self._has_files = False
         self._opened = 0
         self.remarks: list[str] = []
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a sandbox."""
-        return self._sandbox is not None
+        """Whether there is a sandbox with the files in it."""
+        return self._has_files
 
     async def stop_commands(self) -> None:
         """End all that runs in the sandbox."""
@@ -95,11 +96,12 @@ class Station:
         await patiently(lambda: leases.note(self._engine, self._lease, sandbox_id=sandbox.id))
         reached("sandbox")
         await self.workspace.give(sandbox)
+        self._has_files = True
         self.tools = Tools(self._spec, sandbox, self._folder / "outputs", self._redactor)
 
     async def close(self) -> None:
         """End the sandbox."""
-        sandbox, self._sandbox = self._sandbox, None
+        sandbox, self._sandbox, self._has_files = self._sandbox, None, False
         if sandbox is not None:
             await sandbox.close()
 

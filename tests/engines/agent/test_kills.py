@@ -89,7 +89,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_job_back_within_seconds(
 ) -> None:
     async def story(stage: Stage) -> None:
         job = await stage.submit(
-            SCRIPT[0], {"text": "Slow. " * 20, "seconds": 60}, {"text": "Done."}
+            SCRIPT[0], {"text": "Slow. " * 400, "seconds": 60}, {"text": "Done."}
         )
         with working(journal_url, stage.server.url, job) as process:
             async with asyncio.timeout(30):
