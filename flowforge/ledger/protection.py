@@ -12,8 +12,8 @@ from flowforge.ledger import tables
 from flowforge.ledger.connection import transaction
 from flowforge.rules.alerts import Alert, BackupRuns
 from flowforge.rules.backups import Copy
-from flowforge.rules.drills import Drill
-from flowforge.rules.proofs import Level
+from flowforge.rules.drills import Drill, drill_of
+from flowforge.rules.proofs import Level, Proof
 from flowforge.rules.standing import Known
 
 _DRILLS_OF_EACH = 12
@@ -60,6 +60,7 @@ def read_known(engine: sa.Engine) -> Known:
             fallen=_copies(connection, place, (newest,), columns.fall.is_not(None)),
             counts=_counts(connection),
             drills=_drills(connection),
+            measured=_measured(connection),
             runs=_runs(connection),
         )
 
@@ -132,6 +133,30 @@ def _drills(connection: sa.Connection) -> tuple[Drill, ...]:
         .order_by(ranked.c.drilled_at)
     )
     return tuple(Drill.model_validate(drill) for drill in connection.execute(question).scalars())
+
+
+def _measured(connection: sa.Connection) -> tuple[Drill, ...]:
+    """What the last proof of each database measured that compared a restored copy."""
+    proofs, copies = tables.proofs.c, tables.copies.c
+    of_copy = (
+        (copies.store == proofs.store)
+        & (copies.server == proofs.server)
+        & (copies.database == proofs.database)
+        & (copies.name == proofs.copy_name)
+    )
+    question = (
+        sa.select(tables.copies, proofs.proof)
+        .join(tables.proofs, of_copy)
+        .distinct(proofs.server, proofs.database)
+        .where(proofs.level >= int(Level.COMPARED), proofs.verdict == "proven")
+        .order_by(proofs.server, proofs.database, proofs.checked_at.desc())
+    )
+    rows = (dict(row._mapping) for row in connection.execute(question))
+    return tuple(
+        drill_of(Copy.model_validate(row), Proof.model_validate(proof))
+        for row in rows
+        if (proof := row.pop("proof"))
+    )
 
 
 def _runs(connection: sa.Connection) -> tuple[BackupRuns, ...]:

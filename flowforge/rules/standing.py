@@ -51,6 +51,9 @@ class Known(Value):
         default_factory=dict, description="copies by store, server and database"
     )
     drills: tuple[Drill, ...] = Field(default=(), description="the last of each database")
+    measured: tuple[Drill, ...] = Field(
+        default=(), description="of each database what its last proof measured that restored a copy"
+    )
     runs: tuple[BackupRuns, ...] = ()
 
 
@@ -97,7 +100,11 @@ class DatabaseStanding(Value):
         default=None, description="since a copy was compared last"
     )
     rto_seconds: float | None = Field(
-        default=None, description="the last drill and the time to switch over"
+        default=None,
+        description="the last drill and the time to switch over; before one, the last proof",
+    )
+    rto_proof_of: str | None = Field(
+        default=None, description="the copy whose proof measured that, where no drill did yet"
     )
     rto_target_seconds: float = STANDARD.rto_minutes * 60
     trend: Trend = Trend()
@@ -125,12 +132,15 @@ def stand(known: Known, now: datetime, targets: Targets = STANDARD) -> list[Data
     return [_stand(copy, known, now, targets) for copy in known.newest]
 
 
-def known_of(copies: Sequence[Copy], drills: Sequence[Drill] = ()) -> Known:
+def known_of(
+    copies: Sequence[Copy], drills: Sequence[Drill] = (), measured: Sequence[Drill] = ()
+) -> Known:
     """What a listing of one database says, from one store or several, in any order.
 
     Args:
         copies: Its copies.
         drills: Its drills.
+        measured: What proofs of its copies measured.
     """
     ordered = sorted(copies, key=lambda copy: copy.snapshot_at, reverse=True)
     good = [copy for copy in ordered if not copy.failed]
@@ -149,6 +159,7 @@ def known_of(copies: Sequence[Copy], drills: Sequence[Drill] = ()) -> Known:
         fallen=tuple([copy for copy in ordered if copy.fall][:1]),
         counts=counts,
         drills=tuple(sorted(drills, key=lambda drill: drill.drilled_at)[-TREND_OF:]),
+        measured=tuple(sorted(measured, key=lambda one: one.drilled_at)[-1:]),
     )
 
 
@@ -185,7 +196,9 @@ def _stand(copy: Copy, known: Known, now: datetime, targets: Targets) -> Databas
     runs = next((r for r in known.runs if (r.server, r.database) == place), None)
     stores = _stores(place, known, now)
     rpos = [store.rpo_seconds for store in stores if store.rpo_seconds is not None]
-    measured = [drill.seconds for drill in of_it if drill.seconds is not None]
+    drilled = [drill for drill in of_it if drill.seconds is not None][-1:]
+    proof = [one for one in known.measured if (one.server, one.database) == place]
+    measured = next((one for one in [*drilled, *proof] if one.seconds is not None), None)
     rto_target = targets.rto_minutes * 60
     return DatabaseStanding(
         server=copy.server,
@@ -198,7 +211,8 @@ def _stand(copy: Copy, known: Known, now: datetime, targets: Targets) -> Databas
         rpo_seconds=min(rpos, default=None),
         rpo_target_seconds=targets.rpo_hours * 3600,
         proof_age_seconds=_age(proven.proven_at, now) if proven and proven.proven_at else None,
-        rto_seconds=round(measured[-1] + SWITCH_SECONDS, 1) if measured else None,
+        rto_seconds=round((measured.seconds or 0) + SWITCH_SECONDS, 1) if measured else None,
+        rto_proof_of=measured.copy_name if measured and not drilled else None,
         rto_target_seconds=rto_target,
         trend=trend_of(of_it, now, rto_target),
         stores=stores,

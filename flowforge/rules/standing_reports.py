@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flowforge.rules.backups import Copy
-from flowforge.rules.reports import duration, size
+from flowforge.rules.reports import duration
 from flowforge.rules.standing import DatabaseStanding, StoreStanding, Trend
 
 MOST_DATABASES = 50
-MOST_COPIES = 20
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -33,15 +31,9 @@ def headline(standings: Sequence[DatabaseStanding]) -> str:
     unknown = sum(one.verdict == "unknown" for one in standings)
     text = f"{kept} of {len(standings)} databases keep what was promised"
     text += f"; missed: {', '.join(missed[:5])}" if missed else ""
-    return f"{text}; not known yet of {unknown}, for want of a drill" if unknown else text
-
-
-def copies_rows(copies: Sequence[Copy]) -> list[dict[str, str]]:
-    """The newest copies of one database, and how many more there are."""
-    shown = [_copy_row(copy) for copy in copies[:MOST_COPIES]]
-    if more := len(copies) - len(shown):
-        shown.append(dict.fromkeys(shown[0], "") | {"copy": f"and {more:,} more"})
-    return shown
+    return (
+        f"{text}; not known yet of {unknown}, for want of a drill or a proof" if unknown else text
+    )
 
 
 def _row(one: DatabaseStanding) -> dict[str, str]:
@@ -51,7 +43,7 @@ def _row(one: DatabaseStanding) -> dict[str, str]:
         "newest copy": one.newest_copy,
         "level": "failed" if one.failed else f"L{one.level}",
         "RPO now": _against(one.rpo_seconds, one.rpo_target_seconds),
-        "RTO": _against(one.rto_seconds, one.rto_target_seconds, unknown="no drill yet"),
+        "RTO": _rto(one),
         "trend": trend(one.trend),
         "last proof": _ago(one.proof_age_seconds),
         "stores": "; ".join(_store(store) for store in one.stores),
@@ -79,6 +71,12 @@ def _against(seconds: float | None, target: float, *, unknown: str = "no copy") 
     return f"{duration(seconds)} {sign} {duration(target)}"
 
 
+def _rto(one: DatabaseStanding) -> str:
+    text = _against(one.rto_seconds, one.rto_target_seconds, unknown="no drill, no proof yet")
+    by_proof = f", measured by the proof of {one.rto_proof_of}; no drill yet"
+    return text + by_proof if one.rto_proof_of else text
+
+
 def _store(one: StoreStanding) -> str:
     text = f"{one.store}: {one.copies:,} copies"
     if one.newest_copy is None:
@@ -93,19 +91,6 @@ def _remarks(one: DatabaseStanding) -> list[str]:
     if one.orphans:
         remarks.append(f"{one.orphans} leftovers of killed runs")
     return remarks
-
-
-def _copy_row(copy: Copy) -> dict[str, str]:
-    said = [word for word, so in (("held", copy.held), (copy.fall or "", bool(copy.fall))) if so]
-    return {
-        "copy": copy.name,
-        "taken": f"{copy.snapshot_at:%Y-%m-%d %H:%M:%S} UTC",
-        "level": "failed" if copy.failed else copy.level.label,
-        "proven": f"{copy.proven_at:%Y-%m-%d %H:%M} UTC" if copy.proven_at else "never",
-        "size": size(copy.size_bytes),
-        "rows": f"{copy.rows:,}",
-        "mind": "; ".join([*said, *copy.warnings]),
-    }
 
 
 def _ago(seconds: float | None) -> str:

@@ -48,7 +48,7 @@ class Protection(Collector):
         )
         yield _gauge(
             "flowforge_restore_seconds",
-            "Time to bring the database back, as the last drill measured it",
+            "Time to bring the database back, as the last drill measured it, or the last proof",
             ((one, one.rto_seconds) for one in found),
         )
         yield _gauge(

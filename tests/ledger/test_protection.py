@@ -83,6 +83,23 @@ def test_the_last_twelve_drills_of_each_database_are_known_oldest_first(engine: 
     assert shop == [a_drill(days) for days in range(11, -1, -1)]
 
 
+def test_the_last_proof_of_each_database_that_compared_a_copy_is_known_by_what_it_measured(
+    engine: sa.Engine,
+) -> None:
+    older, newer = a_copy(12), a_copy(6, raw_bytes=77)
+    record(engine, older, newer, a_copy(1, database="crm"))
+    facts = {"restore_seconds": 4.0, "phase_seconds": {"load": 4.0, "compare": 1.5}}
+    for copy, proof in (
+        (newer, a_proof(newer, 1, **facts)),
+        (older, a_proof(older, 2, restore_seconds=99.0)),
+        (newer, a_proof(newer, 3, verdict="failed")),
+        (newer, a_proof(newer, 4, level=Level.READ_BACK)),
+    ):
+        queries.record_proof(engine, copy.server, copy.database, copy.store, proof)
+    (known,) = protection.read_known(engine).measured
+    assert (known.copy_name, known.raw_bytes, known.seconds) == (newer.name, 77, 5.5)
+
+
 def test_skipped_runs_are_counted_in_all_and_in_a_row(engine: sa.Engine) -> None:
     outcomes = ["skipped", "done", "skipped", "skipped"]
     for minute, outcome in enumerate(outcomes):

@@ -68,6 +68,23 @@ def test_bringing_it_back_takes_what_the_last_drill_took_and_the_switch() -> Non
     assert standing_of(copy(1)).verdict == "unknown"
 
 
+def test_until_there_is_a_drill_the_last_proof_says_how_long_bringing_it_back_takes() -> None:
+    proofs = [a_drill(2, 500), a_drill(1, 60)]
+    (found,) = stand(known_of([copy(1)], (), proofs), NOW)
+    assert (found.rto_seconds, found.verdict) == (60 + SWITCH_SECONDS, "kept")
+    assert found.trend.seconds == ()
+    (row,) = standing_reports.rows([found])
+    assert row["RTO"] == (
+        f"1 min 30 s ≤ 15 min 00 s, measured by the proof of {proofs[0].copy_name}; no drill yet"
+    )
+
+    (drilled,) = stand(known_of([copy(1)], [a_drill(9, 100), a_drill(8, None)], proofs), NOW)
+    assert (drilled.rto_seconds, drilled.rto_proof_of) == (100 + SWITCH_SECONDS, None)
+    assert standing_of(copy(1)).rto_proof_of is None
+    (row,) = standing_reports.rows([standing_of(copy(1))])
+    assert row["RTO"] == "no drill, no proof yet (target 15 min 00 s)"
+
+
 def test_a_trend_says_when_the_target_will_be_missed() -> None:
     drills = [a_drill(days, 700 - 10 * days) for days in range(11, -1, -1)]
     found = trend_of(drills, NOW, 900)
@@ -109,16 +126,6 @@ def test_rows_begin_with_what_needs_somebody_and_end_with_how_many_more() -> Non
     assert many[-1]["database"] == "and 10 more"
     assert standing_reports.rows([]) == []
     assert standing_reports.headline([kept, missed]).endswith("missed: shop/zzz")
-
-
-def test_ten_thousand_copies_are_a_short_table() -> None:
-    rows = standing_reports.copies_rows([copy(n) for n in range(10_000)])
-    assert len(rows) == standing_reports.MOST_COPIES + 1
-    assert rows[-1]["copy"] == "and 9,980 more"
-    update = {"held": True, "fall": "rows fell", "warnings": ("old",)}
-    assert standing_reports.copies_rows([copy(1).model_copy(update=update)])[0]["mind"] == (
-        "held; rows fell; old"
-    )
 
 
 def test_people_are_told_when_no_copy_was_proven_for_thirty_days() -> None:
