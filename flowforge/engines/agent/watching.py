@@ -66,7 +66,7 @@ class Watch:
     async def keep(self) -> None:
         """Renew the lease, hear of a cancel, look at the clock; until it is cancelled."""
         warned = False
-        with self._news.watch(self._lease.job) as watch:
+        with self._news.watch_as_worker(self._lease.job) as watch:
             while not self._stop.done():
                 watch.seen()
                 await self._look()

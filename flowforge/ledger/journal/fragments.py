@@ -17,6 +17,11 @@ GUARD = """guard AS (
 
 TELL = f"pg_notify('{CHANNEL}', {{job}})"
 
+TO_WORKER = "worker of "
+CALL_WORKER = f"pg_notify('{CHANNEL}', '{TO_WORKER}' || {{job}})"
+"""Tells whoever works on a job that it was cancelled or taken away. Its other news it makes
+itself, and would only hear its own voice."""
+
 LOST = """lost AS (
   UPDATE flowforge.usage u SET outcome = 'unknown', unknown_usd = u.reserved_usd
     FROM {ended} e WHERE u.job = e.id AND u.outcome = 'reserved' RETURNING u.day, u.reserved_usd

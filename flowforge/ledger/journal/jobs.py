@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from flowforge.errors import Refused
 from flowforge.ledger.journal import artifacts
 from flowforge.ledger.journal.connection import Row, fetch, run, transaction
-from flowforge.ledger.journal.fragments import TELL, TOKENS
+from flowforge.ledger.journal.fragments import CALL_WORKER, TELL, TOKENS
 from flowforge.ledger.journal.text import storable_json
 from flowforge.rules.jobs import states
 from flowforge.rules.jobs.prices import Usage
@@ -77,7 +77,9 @@ UPDATE flowforge.jobs
 RETURNING {TELL.format(job="id")}
 """)
 
-_TELL = sa.text(f"SELECT {TELL.format(job='CAST(:job AS text)')}")
+_CALL = sa.text(f"""
+SELECT {TELL.format(job="CAST(:job AS text)")}, {CALL_WORKER.format(job="CAST(:job AS text)")}
+""")
 
 _DELETE = sa.text("""
 DELETE FROM flowforge.jobs WHERE id = :job AND state = ANY(:ends) RETURNING id
@@ -215,7 +217,7 @@ async def request_cancel(engine: AsyncEngine, job: str, by: str) -> None:
         raise Refused(
             f"{job} has ended already: {found.state}.", hint="There is nothing to cancel."
         )
-    await run(engine, _TELL, {"job": job})
+    await run(engine, _CALL, {"job": job})
 
 
 async def give_up(engine: AsyncEngine, job: str, state: states.End, reason: str) -> bool:

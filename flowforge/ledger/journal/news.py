@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.errors import FlowForgeError
 from flowforge.ledger.journal.connection import connected
-from flowforge.ledger.journal.fragments import CHANNEL
+from flowforge.ledger.journal.fragments import CHANNEL, TO_WORKER
 
 _RECONNECT_SECONDS = 1.0
 _EVERY = ""
@@ -62,6 +62,10 @@ class News:
             self._watches[job].discard(watch)
             if not self._watches[job]:
                 del self._watches[job]
+
+    def watch_as_worker(self, job: str) -> contextlib.AbstractContextManager[Watch]:
+        """Be woken when the job is cancelled, or taken from whoever works on it."""
+        return self.watch(TO_WORKER + job)
 
     def watch_all(self) -> contextlib.AbstractContextManager[Watch]:
         """Be woken whenever something about any job changes."""

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.ledger.journal.connection import run
-from flowforge.ledger.journal.fragments import GONE, LOST, SPEND, TELL
+from flowforge.ledger.journal.fragments import CALL_WORKER, GONE, LOST, SPEND, TELL
 from flowforge.rules.values import Value
 
 GRACE_SECONDS = 30
@@ -44,7 +44,8 @@ WITH guard AS (
   UPDATE flowforge.jobs j
      SET state = 'queued', reason = :why, fence = j.fence + 1, worker = NULL, lease_until = NULL,
          not_before = NULL, reserved_usd = 0, unknown_usd = j.unknown_usd + j.reserved_usd
-    FROM guard g WHERE j.id = g.id RETURNING {TELL.format(job="j.id")}
+    FROM guard g WHERE j.id = g.id RETURNING {TELL.format(job="j.id")},
+      {CALL_WORKER.format(job="j.id")}
 ), ended AS (
   UPDATE flowforge.attempts a SET ended_at = now(), end_reason = :why
     FROM guard g WHERE a.job = g.id AND a.ended_at IS NULL

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from flowforge.errors import Busy, Refused
 from flowforge.ledger.journal import jobs
 from flowforge.ledger.journal.connection import Row, connect, fetch, translated
-from flowforge.ledger.journal.fragments import GONE, LOCK, LOST, SPEND, TELL
+from flowforge.ledger.journal.fragments import CALL_WORKER, GONE, LOCK, LOST, SPEND, TELL
 from flowforge.ledger.journal.leases import Lease, lost
 from flowforge.ledger.journal.orphans import GRACE_SECONDS
 from flowforge.rules.jobs import states
@@ -49,7 +49,8 @@ WITH guard AS ({{which}}), {LOST.format(ended="guard")}, {SPEND}, claimed AS (
          lease_until = clock_timestamp() + make_interval(secs => :seconds), not_before = NULL,
          reserved_usd = 0, unknown_usd = j.unknown_usd + j.reserved_usd,
          started_at = coalesce(j.started_at, now())
-    FROM guard g WHERE j.id = g.id RETURNING j.id, j.fence, {TELL.format(job="j.id")}
+    FROM guard g WHERE j.id = g.id RETURNING j.id, j.fence, {TELL.format(job="j.id")},
+      {CALL_WORKER.format(job="j.id")}
 ), ended AS (
   UPDATE flowforge.attempts a SET ended_at = now(), end_reason = 'its worker was gone'
     FROM claimed c WHERE a.job = c.id AND a.ended_at IS NULL

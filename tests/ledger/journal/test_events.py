@@ -9,10 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.errors import Refused
-from flowforge.ledger.journal import events
+from flowforge.ledger.journal import events, jobs
 from flowforge.ledger.journal.connection import run
 from flowforge.ledger.journal.leases import Lease
 from flowforge.ledger.journal.news import News, listen
+from flowforge.ledger.journal.presence import presence
 from flowforge.rules.jobs.records import Event
 from tests.ledger.journal.steps import a_job, a_lease, end, on
 
@@ -91,6 +92,27 @@ async def heard(engine: AsyncEngine, news: News, job: str) -> None:
         async with asyncio.timeout(10):
             while not await watch.wait(0.05):
                 await run(engine, sa.text("SELECT pg_notify('flowforge_jobs', :job)"), {"job": job})
+
+
+def test_a_worker_is_woken_by_what_others_do_to_its_job_and_not_by_its_own_events(
+    url: str,
+) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        job = await a_job(engine)
+        async with listen(engine) as news, presence(engine) as here:
+            await heard(engine, news, job)
+            with news.watch_as_worker(job) as worker, news.watch(job) as reader:
+                lease = await here.claim(job, "w")
+                assert await worker.wait(10)  # an earlier worker would have lost the job
+                worker.seen()
+                reader.seen()
+                await events.append(engine, lease, [("text", {})])
+                assert await reader.wait(10)
+                assert not await worker.wait(0)
+                await jobs.request_cancel(engine, job, "ada")
+                assert await worker.wait(10)
+
+    on(url, story)
 
 
 def test_news_are_heard_again_after_the_connection_was_cut(url: str) -> None:
