@@ -7,7 +7,6 @@ simply do it again.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from decimal import Decimal
 
 import sqlalchemy as sa
@@ -74,14 +73,12 @@ WITH {GUARD}, finished AS (
 _TURNS = sa.text("""
 SELECT n, fence, request_hash, model, reply, stop_reason, request_id, cache_miss, started_at,
        ended_at, (SELECT coalesce(max(call), 0) FROM flowforge.usage u
-                   WHERE u.job = t.job AND u.turn = t.n) AS calls
+                   WHERE u.job = t.job AND u.turn = t.n) AS calls,
+       (SELECT coalesce(json_agg(to_json(c) ORDER BY c.position), '[]') FROM (
+          SELECT turn, position, tool_use_id, name, input, fence, result IS NOT NULL AS done,
+                 result, is_error, tree, milliseconds
+            FROM flowforge.tool_calls WHERE job = t.job AND turn = t.n) c) AS tools
   FROM flowforge.turns t WHERE job = :job AND n > :after ORDER BY n
-""")
-
-_TOOLS = sa.text("""
-SELECT turn, position, tool_use_id, name, input, fence, result IS NOT NULL AS done, result,
-       is_error, tree, milliseconds
-  FROM flowforge.tool_calls WHERE job = :job AND turn > :after ORDER BY turn, position
 """)
 
 
@@ -93,11 +90,7 @@ async def read(engine: AsyncEngine, job: str, *, after: int = 0) -> list[Turn]:
         job: Its id.
         after: Only the turns after this one.
     """
-    tools: dict[int, list[ToolCall]] = defaultdict(list)
-    rows = await run(engine, _TURNS, {"job": job, "after": after})
-    for row in await run(engine, _TOOLS, {"job": job, "after": after}):
-        tools[row["turn"]].append(ToolCall(**row))
-    return [_turn(row, tools[row["n"]]) for row in rows]
+    return [_turn(row) for row in await run(engine, _TURNS, {"job": job, "after": after})]
 
 
 async def begin(engine: AsyncEngine, lease: Lease, n: int, request_hash: str, model: str) -> None:
@@ -236,11 +229,11 @@ async def finish_tool(
         raise _answered(f"Tool call {tool_use_id} of {lease.job}")
 
 
-def _turn(row: Row, tools: list[ToolCall]) -> Turn:
+def _turn(row: Row) -> Turn:
     parts = {name: row[name] for name in Reply.model_fields if name in row}
     reply = None if row["reply"] is None else Reply(text=row["reply"], **parts)
     others = {name: row[name] for name in Turn.model_fields if name not in ("reply", "tools")}
-    return Turn(**others, reply=reply, tools=tuple(tools))
+    return Turn(**others, reply=reply, tools=tuple(ToolCall(**call) for call in row["tools"]))
 
 
 def _answered(what: str) -> Damaged:
