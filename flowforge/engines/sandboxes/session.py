@@ -51,6 +51,26 @@ class Reader(Protocol):
         ...
 
 
+class Writer(Protocol):
+    """Where frames go."""
+
+    def write(self, data: bytes, /) -> None:
+        """Take bytes to be sent."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until more may be taken."""
+        ...
+
+    def close(self) -> None:
+        """Send no more."""
+        ...
+
+    async def wait_closed(self) -> None:
+        """Wait until it is closed."""
+        ...
+
+
 async def meet(reader: Reader, *, seconds: float) -> str:
     """Wait for the first word of a keeper that is not on this machine's own socket.
 
@@ -89,7 +109,7 @@ def read_first(kind: bytes, values: dict[str, Any]) -> str:
 class Session:
     """One stream to one keeper."""
 
-    def __init__(self, reader: Reader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: Reader, writer: Writer) -> None:
         self._reader = reader
         self._writer = writer
         self._runs: dict[int, _Run] = {}
@@ -191,6 +211,7 @@ class Session:
         self._writer.write(frames.pack(question))
         try:
             async with asyncio.timeout(patience_seconds):
+                await self._writer.drain()
                 await answered
         except TimeoutError:
             self._lose("its keeper does not answer")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Iterator
 
 import docker as docker_sdk  # type: ignore[import-untyped]
 import pytest
 
 from flowforge.engines.sandboxes.docker import IMAGE, DockerProvider
+from flowforge.engines.sandboxes.kubernetes import KubernetesProvider, Placement
 from flowforge.engines.sandboxes.local import LocalProvider
 from flowforge.engines.sandboxes.sandbox import Provider
 from tests.engines.sandboxes.box import SMALL, Box
+from tests.engines.sandboxes.namespaces import make_namespace, remove_namespace
 
 IMAGES = (IMAGE, "localhost/python:3.11")
 
@@ -34,7 +37,26 @@ def docker() -> Provider:
     pytest.skip(f"the docker engine has no image for sandboxes: docker pull {IMAGE}")
 
 
-@pytest.fixture(scope="module", params=["local", pytest.param("docker", marks=pytest.mark.slow)])
+@pytest.fixture(scope="session")
+def kubernetes() -> Iterator[Provider]:
+    """A namespace of its own in the cluster of KUBECONFIG, with an image its nodes have."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("does not apply: no cluster; kind create cluster, then set KUBECONFIG")
+    name = f"sandboxes-{os.getpid()}"
+    asyncio.run(make_namespace(name))
+    image = os.environ.get("FLOWFORGE_SANDBOX_IMAGE", IMAGE)
+    yield KubernetesProvider(image, Placement(namespace=name))
+    asyncio.run(remove_namespace(name))
+
+
+KINDS = (
+    "local",
+    pytest.param("docker", marks=pytest.mark.slow),
+    pytest.param("kubernetes", marks=pytest.mark.slow),
+)
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def provider(request: pytest.FixtureRequest) -> Provider:
     made: Provider = request.getfixturevalue(request.param)
     return made
