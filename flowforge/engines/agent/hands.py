@@ -7,6 +7,7 @@ it only read: the model is told that it may have taken effect.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -198,8 +199,9 @@ class Hands:
     async def _keep_output(self, path: Path | None) -> str | None:
         if path is None:
             return None
-        content = path.read_bytes()
-        await self._put(path.name, "text/plain", content)
+        if path.stat().st_size > artifacts.MAX_BYTES:  # what masks a secret may be longer than it
+            os.truncate(path, artifacts.MAX_BYTES)
+        await self._put(path.name, "text/plain", path)
         path.unlink()
         return path.name
 
@@ -208,7 +210,7 @@ class Hands:
             name = f"pack-{turn:06}-{position:03}"
             await self._put(name, "application/x-git-pack", pack)
 
-    async def _put(self, name: str, kind: str, content: bytes) -> None:
+    async def _put(self, name: str, kind: str, content: bytes | Path) -> None:
         await patiently(lambda: artifacts.put(self._engine, self._lease, name, kind, content))
 
     async def _ask_first(self, turn: int, call: Call) -> str | None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -66,7 +70,9 @@ DELETE FROM flowforge.blobs b WHERE sha256 = ANY(CAST(:contents AS text[]))
 """)
 
 
-async def put(engine: AsyncEngine, lease: Lease, name: str, kind: str, content: bytes) -> Artifact:
+async def put(
+    engine: AsyncEngine, lease: Lease, name: str, kind: str, content: bytes | Path
+) -> Artifact:
     """Keep bytes under a name, in place of what had it before.
 
     Args:
@@ -74,21 +80,21 @@ async def put(engine: AsyncEngine, lease: Lease, name: str, kind: str, content: 
         lease: The attempt's.
         name: Unique in the job, such as `patch` or `turn-7-output`.
         kind: What it is, as a media type.
-        content: The bytes.
+        content: The bytes, or a file of which never more than a part is in memory.
 
     Raises:
         Fenced: The job is no longer this attempt's.
         Refused: It is larger than `MAX_BYTES`.
     """
-    if len(content) > MAX_BYTES:
+    digest, size = await asyncio.to_thread(_measure, content)
+    if size > MAX_BYTES:
         raise Refused(
-            f"{name} has {len(content):,} bytes; {MAX_BYTES:,} are the most that is kept.",
+            f"{name} has {size:,} bytes; {MAX_BYTES:,} are the most that is kept.",
             hint="Let the job write less, or take the file from its workspace.",
         )
-    digest = hashlib.sha256(content).hexdigest()
     named = {"job": lease.job, "name": name}
     async with transaction(engine) as connection:
-        await _keep(connection, digest, content)
+        await _keep(connection, digest, size, content)
         # The job is held last: its lease is renewed meanwhile, however large the content is.
         if not await fetch(connection, _GUARD, {"job": lease.job, "fence": lease.fence}):
             raise lost(lease)
@@ -96,7 +102,7 @@ async def put(engine: AsyncEngine, lease: Lease, name: str, kind: str, content: 
         rows = await fetch(connection, _PUT, named | {"kind": kind, "sha256": digest})
     async with transaction(engine) as connection:
         await drop_unused(connection, [before for before in replaced if before != digest])
-    return Artifact(**rows[0], size_bytes=len(content))
+    return Artifact(**rows[0], size_bytes=size)
 
 
 async def get(engine: AsyncEngine, job: str, name: str) -> bytes:
@@ -144,9 +150,22 @@ async def drop_unused(connection: AsyncConnection, contents: list[str]) -> None:
         await fetch(connection, _DROP, {"contents": contents})
 
 
-async def _keep(connection: AsyncConnection, digest: str, content: bytes) -> None:
-    made = await fetch(connection, _BLOB, {"sha256": digest, "size": len(content)})
+async def _keep(connection: AsyncConnection, digest: str, size: int, content: bytes | Path) -> None:
+    made = await fetch(connection, _BLOB, {"sha256": digest, "size": size})
     if made[0]["new"]:
-        for n, start in enumerate(range(0, len(content), _CHUNK_BYTES)):
-            part = content[start : start + _CHUNK_BYTES]
+        for n, part in enumerate(_parts(content)):
             await fetch(connection, _CHUNK, {"sha256": digest, "n": n, "content": part})
+
+
+def _measure(content: bytes | Path) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    for part in _parts(content):
+        digest.update(part)
+        size += len(part)
+    return digest.hexdigest(), size
+
+
+def _parts(content: bytes | Path) -> Iterator[bytes]:
+    with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
+        while part := file.read(_CHUNK_BYTES):
+            yield part

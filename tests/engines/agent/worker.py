@@ -6,8 +6,8 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.context import ForkServerProcess
 
 from tests.engines.agent.stage import staged
@@ -31,11 +31,9 @@ def _work(url: str, model_url: str, job: str, kill_at: str | None) -> None:
 
 
 @contextmanager
-def working(
-    url: str, model_url: str, job: str, kill_at: str | None = None
-) -> Iterator[ForkServerProcess]:
-    """One attempt of a job, elsewhere; it is over when the block is."""
-    process = _CONTEXT.Process(target=_work, args=(url, model_url, job, kill_at))
+def elsewhere(work: Callable[..., None], *args: object) -> Iterator[ForkServerProcess]:
+    """Work in a process of its own, which is over when the block is."""
+    process = _CONTEXT.Process(target=work, args=args)
     process.start()
     try:
         yield process
@@ -43,3 +41,10 @@ def working(
         process.kill()
         process.join()
         process.close()
+
+
+def working(
+    url: str, model_url: str, job: str, kill_at: str | None = None
+) -> AbstractContextManager[ForkServerProcess]:
+    """One attempt of a job, elsewhere."""
+    return elsewhere(_work, url, model_url, job, kill_at)
