@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flowforge import terminal
 from flowforge.errors import Refused
 from flowforge.rules import names
 from flowforge.rules.jobs.submission import MAX_FILES_BYTES
@@ -61,6 +62,9 @@ def workspace_of(repo: str, ref: str | None, access: str | None) -> tuple[dict[s
             hint=f"Leave them out, or give file://{folder.resolve()}.",
         )
     found = gather(folder)
+    if found.left_out:
+        said = f"Links and submodules do not go with a job; left out: {', '.join(found.left_out)}"
+        terminal.err.print(terminal.show(said), markup=False)
     return {"kind": "files", "files": found.files, "binary": found.binary}, folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,35 @@ if TYPE_CHECKING:
     from flowforge.rules.jobs.records import Event
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="id of the job")]
+Prompt = Annotated[
+    str | None, typer.Argument(help="what Claude shall do; `-` reads it from standard input")
+]
+SpecFile = Annotated[
+    str | None,
+    typer.Option("--file", "-f", help="the job as YAML or JSON; `-` is standard input"),
+]
+Repo = Annotated[
+    str | None, typer.Option("--repo", help="URL of a repository, or a folder: its files go")
+]
+Ref = Annotated[str | None, typer.Option("--ref", help="branch, tag or commit")]
+Access = Annotated[
+    str | None, typer.Option("--access", help="name of the saved access to the repository")
+]
+Usd = Annotated[float | None, typer.Option("--usd", help="US dollars it may cost")]
+Turns = Annotated[int | None, typer.Option("--turns", help="turns it may take")]
+Wall = Annotated[float | None, typer.Option("--wall", help="seconds it may take")]
+Model = Annotated[str | None, typer.Option("--model", help="identifier of the model")]
+Egress = Annotated[
+    list[str] | None, typer.Option("--egress", help="host it may reach; may be repeated")
+]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="name=value; may be repeated")]
+Key = Annotated[
+    str | None, typer.Option("--key", help="the same key and job again are the same job")
+]
+Wait = Annotated[bool, typer.Option(help="follow it until it has ended")]
+Apply = Annotated[
+    bool, typer.Option("--apply", help="after success, apply the patch to the folder")
+]
 _STDIN = "-"
 
 
@@ -31,54 +61,34 @@ def register(group: typer.Typer) -> None:
 
 
 def run_job(
-    prompt: Annotated[
-        str | None, typer.Argument(help="what Claude shall do; `-` reads it from standard input")
-    ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option("--file", "-f", help="the job as YAML or JSON; `-` is standard input"),
-    ] = None,
-    repo: Annotated[
-        str | None, typer.Option("--repo", help="URL of a repository, or a folder: its files go")
-    ] = None,
-    ref: Annotated[str | None, typer.Option("--ref", help="branch, tag or commit")] = None,
-    access: Annotated[
-        str | None, typer.Option("--access", help="name of the saved access to the repository")
-    ] = None,
-    usd: Annotated[float | None, typer.Option("--usd", help="US dollars it may cost")] = None,
-    turns: Annotated[int | None, typer.Option("--turns", help="turns it may take")] = None,
-    wall: Annotated[float | None, typer.Option("--wall", help="seconds it may take")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="identifier of the model")] = None,
-    egress: Annotated[
-        list[str] | None, typer.Option("--egress", help="host it may reach; may be repeated")
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", help="name=value; may be repeated")
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option("--key", help="the same key and job again are the same job")
-    ] = None,
-    wait: Annotated[bool, typer.Option(help="follow it until it has ended")] = True,
-    apply: Annotated[
-        bool, typer.Option("--apply", help="after success, apply the patch to the folder")
-    ] = False,
+    prompt: Prompt = None,
+    file: SpecFile = None,
+    repo: Repo = None,
+    ref: Ref = None,
+    access: Access = None,
+    usd: Usd = None,
+    turns: Turns = None,
+    wall: Wall = None,
+    model: Model = None,
+    egress: Egress = None,
+    label: Labels = None,
+    key: Key = None,
+    wait: Wait = True,
+    apply: Apply = False,
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> int:
     """Give Claude a task; the exit code is 0 only if it succeeded."""
     if apply and not wait:
         raise Refused("--apply needs the job's end.", hint="Leave --no-wait out.")
-    spec = _read_spec(prompt, file)
-    folder = Path.cwd()
+    spec, folder = _read_spec(prompt, file), Path.cwd()
     if repo is not None:
         spec["workspace"], folder = job_files.workspace_of(repo, ref, access)
-    _limit(spec, usd, turns, wall)
+    _merge(spec, "limits", {"usd": usd, "turns": turns, "wall_seconds": wall})
+    _merge(spec, "sandbox", {"egress": egress or None})
+    _merge(spec, "labels", read_labels(label or []))
     if model is not None:
         spec["model"] = model
-    if egress:
-        spec["sandbox"] = {**(spec.get("sandbox") or {}), "egress": egress}
-    if label:
-        spec["labels"] = {**(spec.get("labels") or {}), **read_labels(label)}
     with following.open_client(profile) as client:
         job = client.jobs.submit(spec, key=key)
         if wait:
@@ -182,11 +192,11 @@ def _read_spec(prompt: str | None, file: str | None) -> dict[str, Any]:
     return spec
 
 
-def _limit(spec: dict[str, Any], usd: float | None, turns: int | None, wall: float | None) -> None:
-    given = {"usd": usd, "turns": turns, "wall_seconds": wall}
+def _merge(spec: dict[str, Any], field: str, given: Mapping[str, object]) -> None:
+    """Put what was given into a part of the spec, over what is there."""
     wanted = {name: value for name, value in given.items() if value is not None}
     if wanted:
-        spec["limits"] = {**(spec.get("limits") or {}), **wanted}
+        spec[field] = {**(spec.get(field) or {}), **wanted}
 
 
 def _print_started(job: Job, as_json: bool) -> None:
