@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from flowforge.ledger.journal import artifacts, events, leases, money, turns
+from flowforge.ledger.journal import artifacts, events, jobs, leases, money, turns
 from flowforge.ledger.journal.connection import open_engine
 from flowforge.ledger.journal.leases import Lease
 from flowforge.ledger.journal.presence import presence
@@ -91,8 +91,12 @@ async def end(engine: AsyncEngine, lease: Lease, state: End = "succeeded") -> No
 
 
 async def work(engine: AsyncEngine, job: str, state: End = "succeeded", turns: int = 2) -> None:
-    """A whole job."""
-    async with attempt(engine, job) as lease:
-        for n in range(1, turns + 1):
-            await take_turn(engine, lease, n)
-        await end(engine, lease, state)
+    """A whole job. When it cannot be done it is cancelled, so that nobody follows it for ever."""
+    try:
+        async with attempt(engine, job) as lease:
+            for n in range(1, turns + 1):
+                await take_turn(engine, lease, n)
+            await end(engine, lease, state)
+    except BaseException:
+        await jobs.request_cancel(engine, job, "a test that failed")
+        raise
