@@ -61,7 +61,7 @@ class KubernetesProvider:
 
     def __init__(self, image: str = IMAGE, placement: Placement = _DEFAULT) -> None:
         self.image = image
-        self._placement = placement
+        self.placement = placement
         self._pods = Pods(placement.namespace)
 
     def why_not(self) -> FlowForgeError | None:
@@ -111,7 +111,7 @@ class KubernetesProvider:
             if selects_all and is_for_both and not (spec.ingress or spec.egress):
                 return
         raise Refused(
-            f"The namespace {self._placement.namespace} has no policy that forbids all network.",
+            f"The namespace {self.placement.namespace} has no policy that forbids all network.",
             hint="Install the chart's NetworkPolicy for sandboxes, which denies everything.",
         )
 
@@ -121,12 +121,12 @@ class KubernetesProvider:
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": 0,
+            "terminationGracePeriodSeconds": 1,
             "activeDeadlineSeconds": _LONGEST_SECONDS,
             "hostname": "sandbox",
             "dnsPolicy": "None",
             "dnsConfig": {"nameservers": ["127.0.0.1"]},
-            "nodeSelector": dict(self._placement.node_selector),
+            "nodeSelector": dict(self.placement.node_selector),
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": account,
@@ -137,10 +137,10 @@ class KubernetesProvider:
             **_disks(choice),
         }
         spec["containers"] = [_container(choice.image or self.image, choice, spec)]
-        if self._placement.runtime_class:
-            spec["runtimeClassName"] = self._placement.runtime_class
-        if self._placement.tolerated_taint:
-            spec["tolerations"] = [{"key": self._placement.tolerated_taint, "operator": "Exists"}]
+        if self.placement.runtime_class:
+            spec["runtimeClassName"] = self.placement.runtime_class
+        if self.placement.tolerated_taint:
+            spec["tolerations"] = [{"key": self.placement.tolerated_taint, "operator": "Exists"}]
         annotations = {_JOB: job, _FENCE: str(fence)}
         metadata = {"name": name, "labels": {_LABEL: ""}, "annotations": annotations}
         return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

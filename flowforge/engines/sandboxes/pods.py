@@ -15,6 +15,7 @@ from flowforge.errors import Refused, Unavailable
 
 _INPUT, _OUTPUT, _ERROR = b"\0", 1, 3
 _HEARTBEAT_SECONDS = 30
+_END_SECONDS = 30
 _REFUSED = (400, 401, 403, 404, 422)
 _GONE = 404
 
@@ -102,20 +103,23 @@ class Pods:
             api: Any = client.CoreV1Api(connection)
             await api.create_namespaced_pod(self._namespace, pod)
             phase = "Pending"
-            watching = {"field_selector": f"metadata.name={name}", "timeout_seconds": seconds}
-            async with watch.Watch() as watcher:
-                async for event in watcher.stream(
-                    api.list_namespaced_pod, self._namespace, **watching
-                ):
-                    phase = event["object"].status.phase
-                    if phase != "Pending":
-                        break
+            async for _, found in self._watch(api, name, seconds):
+                phase = found.status.phase
+                if phase != "Pending":
+                    break
         if phase != "Running":
             raise Unavailable(
                 f"The pod {name} is {phase} after {seconds} s at most.",
                 hint=f"Look at `kubectl -n {self._namespace} get events`: its image may be "
                 "missing, or no node may have room.",
             )
+
+    async def _watch(self, api: Any, name: str, seconds: int) -> AsyncIterator[tuple[str, Any]]:
+        """What happens to a pod, from what it is now on."""
+        only = {"field_selector": f"metadata.name={name}", "timeout_seconds": seconds}
+        async with watch.Watch() as watcher:
+            async for event in watcher.stream(api.list_namespaced_pod, self._namespace, **only):
+                yield event["type"], event["object"]
 
     async def attach(self, name: str) -> Stream:
         """Take a pod's input and output into our hands; when they are let go it ends."""
@@ -146,14 +150,19 @@ class Pods:
             return list(found.items)
 
     async def remove(self, name: str) -> None:
-        """End and remove a pod; one that is gone already is fine."""
+        """End and remove a pod, and wait until nothing of it runs; one that is gone is fine."""
         async with _connected() as connection:
-            api = client.CoreV1Api(connection)
+            api: Any = client.CoreV1Api(connection)
             try:
-                await api.delete_namespaced_pod(name, self._namespace, grace_period_seconds=0)
+                await api.delete_namespaced_pod(name, self._namespace, grace_period_seconds=1)
+                await api.read_namespaced_pod(name, self._namespace)
             except client.ApiException as error:
-                if error.status != _GONE:
-                    raise
+                if error.status == _GONE:
+                    return
+                raise
+            async for happened, _ in self._watch(api, name, _END_SECONDS):
+                if happened == "DELETED":
+                    return
 
 
 @contextlib.asynccontextmanager

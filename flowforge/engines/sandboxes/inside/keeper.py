@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import frames, spawn, watch
+from . import frames, room, spawn, watch
 from .run import Run
 
 TICK_SECONDS = 0.05
@@ -55,6 +55,7 @@ class Keeper:
         self._left_open: list[int] = []
         self._has_children = False
         self._next_look = 0.0
+        self._files = 0
 
     def serve(self) -> None:
         """Work until the brain has gone."""
@@ -147,16 +148,20 @@ class Keeper:
         late = [run for run in self._runs.values() if run.is_late(now)]
         for run in late:
             run.timed_out = True
-        hungry = False
-        if self._has_children and now > self._next_look:
-            self._next_look = now + TICK_SECONDS
-            hungry = watch.look().private_bytes > self._memory_bytes
+        hungry = self._has_children and now > self._next_look and self._is_hungry(now)
         if hungry:
             for run in self._runs.values():
                 run.out_of_memory = True
         if late or hungry:
             self._kill_all()
         self._left_open = [pipe for pipe in self._left_open if _drain(pipe)]
+
+    def _is_hungry(self, now: float) -> bool:
+        """Whether there is too much memory, or ever more files where no disk bounds them."""
+        self._next_look = now + TICK_SECONDS
+        before, self._files = self._files, watch.count_files(room.WRITABLE)
+        too_many = self._files > max(before, self._place.bounds.files)
+        return too_many or watch.look().private_bytes > self._memory_bytes
 
     def _finish(self, number: int, run: Run) -> None:
         """Tell how a run ended, and keep its pipe open for what it left in the background."""

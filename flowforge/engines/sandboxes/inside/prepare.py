@@ -34,14 +34,18 @@ def make_place(wishes: dict[str, Any]) -> spawn.Place:
 
     Without Landlock there are no rules: a container is a wall by itself.
     """
-    writable = (room.WORKSPACE, room.TEMPORARY, room.SHARED_MEMORY)
     devices = [*(Path("/dev", name) for name in room.DEVICES), Path("/dev/pts")]
-    rules = walls.plan_files(writable, devices) if walls.landlock_version() else None
+    rules = walls.plan_files(room.WRITABLE, devices) if walls.landlock_version() else None
     walls.filter_calls()
     return spawn.Place(
         folder=os.open(room.WORKSPACE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
         rules=rules,
-        bounds=spawn.Bounds(wishes["processes"], 2 * wishes["disk_bytes"], wishes["address_bytes"]),
+        bounds=spawn.Bounds(
+            processes=wishes["processes"],
+            files=wishes["files"],
+            file_bytes=2 * wishes["disk_bytes"],
+            address_bytes=wishes["address_bytes"],
+        ),
         environment=wishes["environment"],
         operations=files.OPERATIONS,
     )

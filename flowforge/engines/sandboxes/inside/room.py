@@ -15,6 +15,7 @@ from . import system
 WORKSPACE = Path("/workspace")
 TEMPORARY = Path("/tmp")
 SHARED_MEMORY = Path("/dev/shm")
+WRITABLE = (WORKSPACE, TEMPORARY, SHARED_MEMORY)
 DEVICES = ("null", "zero", "full", "random", "urandom")
 USER = 1000
 

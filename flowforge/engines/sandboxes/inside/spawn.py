@@ -29,6 +29,7 @@ class Bounds:
     """What one process may use, in bytes and pieces; `None` where something else bounds it."""
 
     processes: int
+    files: int
     file_bytes: int
     address_bytes: int | None
     open_files: int = 4096

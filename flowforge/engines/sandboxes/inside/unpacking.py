@@ -31,7 +31,7 @@ def unpack(root: Path, read: Read, made: Made, *, most_bytes: int, most_entries:
     Raises:
         BadTree: The stream is damaged, names something outside, or holds more than it may.
     """
-    folders = {b"": root.stat().st_mode & trees.RIGHTS}
+    folders = {b"": 0}
     seen: set[bytes] = set()
     top = os.fsencode(root)
     while (entry := trees.read_entry(read)).kind != trees.END:
@@ -51,7 +51,7 @@ def unpack(root: Path, read: Read, made: Made, *, most_bytes: int, most_entries:
             _make_file(place, entry, read)
             made(entry, os.stat(place, follow_symlinks=False))  # noqa: PTH116
     _prune(top, folders, seen)
-    for path in sorted(folders, reverse=True):
+    for path in sorted(folders, reverse=True)[:-1]:  # the folder itself stays as it is
         os.chmod(top + b"/" + path, folders[path])  # noqa: PTH101
     return seen
 
