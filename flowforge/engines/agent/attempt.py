@@ -14,6 +14,8 @@ from decimal import Decimal
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.engines.agent import conversation, finishing, stopping
+from flowforge.engines.agent.batch import Batcher
+from flowforge.engines.agent.batches import Batches
 from flowforge.engines.agent.calling import Caller
 from flowforge.engines.agent.endings import Ended, Parked
 from flowforge.engines.agent.finishing import Outcome
@@ -33,6 +35,7 @@ from flowforge.ledger.journal import jobs, leases, turns
 from flowforge.ledger.journal.leases import Lease
 from flowforge.ledger.journal.news import News
 from flowforge.ledger.journal.presence import Presence
+from flowforge.rules.jobs import batches
 from flowforge.rules.jobs.records import Job, Turn
 from flowforge.rules.jobs.steps import Ending
 
@@ -91,7 +94,12 @@ class Attempt:
         self._services, self._lease, self._watch = services, lease, watch
         self._happenings = happenings
         self._caller = Caller(services.engine, lease, job.spec, services.model, happenings)
+        self._batcher: Batcher | None = None
+        if batches.is_meant(job.spec, job.created_at):
+            sent = Batches(services.model.client)
+            self._batcher = Batcher(services.engine, lease, job, self._caller, sent)
         self._progress = Progress(job.spec, done)
+        self._calls_before = {turn.n: turn.calls for turn in done if turn.reply is None}
         self._place: Station | None = None
         self._hands: Hands | None = None
         self.parked: Parked | None = None
@@ -161,6 +169,8 @@ class Attempt:
             outcome = await finishing.park(engine, lease, self.parked)
         else:
             assert self.ending is not None
+            if self._batcher is not None:
+                await self._batcher.cancel(self.next_turn)
             outcome = await finishing.finish(
                 engine, lease, self.ending, self._place, self._happenings
             )
@@ -190,15 +200,12 @@ class Attempt:
         if limit is not None:
             raise Ended(limit)
         n = self.next_turn
-        begun = await patiently(
-            lambda: turns.read(self._services.engine, self._lease.job, after=n - 1)
-        )
-        calls_before = begun[0].calls if begun else 0
-        paid = await self._caller.turn(n, self._progress.talk, calls_before)
+        asks = self._batcher or self._caller
+        paid = await asks.turn(n, self._progress.talk, self._calls_before.get(n, 0))
         turn = await self._read(n)
         assert turn.reply is not None
         heard = conversation.hear(turn.reply)
-        await self._happenings.add(
+        self._happenings.tell(
             "turn",
             n=n,
             state="replied",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,10 +19,11 @@ from flowforge.engines.agent.conversation import Conversation
 from flowforge.engines.agent.endings import Ended, Parked
 from flowforge.engines.agent.happenings import Happenings
 from flowforge.engines.agent.patience import patiently
+from flowforge.engines.agent.recovery import BREAKER_SECONDS, Recovery
 from flowforge.engines.agent.steps import reached
 from flowforge.engines.agent.transport import CallFailed, Model, Said
 from flowforge.errors import FlowForgeError, Unavailable
-from flowforge.ledger.journal import breakers, money, prices, rates, turns
+from flowforge.ledger.journal import money, prices, rates, turns
 from flowforge.ledger.journal.leases import Lease
 from flowforge.rules.jobs import budgets, retries
 from flowforge.rules.jobs.budgets import Reservation
@@ -34,7 +34,6 @@ from flowforge.rules.jobs.retries import Failure
 from flowforge.rules.jobs.spec import JobSpec
 from flowforge.rules.jobs.steps import Ending
 
-_BREAKER_SECONDS = 300.0
 _OVERHEAD_TOKENS = 2_000  # tools and what the API adds on its own
 _LEAST_REPLY_TOKENS = 256  # less is of no use to anybody
 _LET_GO_SECONDS = 5.0
@@ -89,6 +88,10 @@ class Caller:
         self._engine, self._lease, self._spec = engine, lease, spec
         self._model, self._happenings = model, happenings
         self._credential = model.account.name
+        self._prices = prices.Today(engine, spec.model)
+        self.recovery = Recovery(engine, model.account.name, spec.model, happenings)
+        self._prices = prices.Today(engine, spec.model)
+        self.recovery = Recovery(engine, model.account.name, spec.model, happenings)
 
     async def turn(self, n: int, talk: Conversation, calls_before: int) -> Paid:
         """Ask for turn `n`, which follows what was said, and write the reply down.
@@ -103,42 +106,48 @@ class Caller:
             Parked: It has to wait longer than it may hold its place.
         """
         asked = talk.request()
-        model, today = self._spec.model, datetime.now(UTC).date()
-        price = await patiently(lambda: prices.price(self._engine, model, today))
+        model, price = self._spec.model, await patiently(self._prices.today)
         await patiently(lambda: turns.begin(self._engine, self._lease, n, talk.digest, model))
         tokens = talk.most_prompt_tokens
-        tokens = await self._count(asked) if tokens is None else tokens + _OVERHEAD_TOKENS
+        tokens = await self.count(asked) if tokens is None else tokens + _OVERHEAD_TOKENS
         failures: list[Failure] = []
         for call in range(calls_before + 1, calls_before + 1 + retries.MOST_CALLS):
-            bid = await self._set_aside(n, call, asked, price, tokens)
+            bid = await self.set_aside(n, call, asked, price, tokens)
             tokens = bid.tokens
             try:
                 said = await self._ask(n, call, asked, bid)
             except CallFailed as failed:
                 failures.append(failed.failure)
-                await self._recover(n, call, failures)
+                await self.recovery.recover(n, call, failures)
             else:
-                return await self._write(n, call, said, bid)
+                paid = await self.write(n, call, said, price, batch=False)
+                await self._correct(said, bid)
+                return paid
         raise Parked("the model does not answer", retries.LONGEST_WAIT_SECONDS)
 
-    async def _count(self, asked: dict[str, Any]) -> int:
+    async def price(self) -> Price:
+        """What the model costs today."""
+        return await patiently(self._prices.today)
+
+    async def count(self, asked: dict[str, Any]) -> int:
+        """No fewer tokens than a request has."""
         failures: list[Failure] = []
         while len(failures) < retries.MOST_CALLS:
             try:
                 return await self._model.count(asked) + _OVERHEAD_TOKENS
             except CallFailed as failed:
                 failures.append(failed.failure)
-                await self._recover(None, len(failures), failures)
+                await self.recovery.recover(None, len(failures), failures)
         raise Parked("the model does not answer", retries.LONGEST_WAIT_SECONDS)
 
-    async def _set_aside(
+    async def set_aside(
         self, n: int, call: int, asked: dict[str, Any], price: Price, tokens: int
     ) -> Bid:
         """Set the most a call may cost aside: for a shorter reply when money is short."""
         got = await self._reserve(n, call, bid := Bid(price, tokens, self._spec.max_tokens))
         if got.granted:
             return bid
-        tokens = await self._count(asked)
+        tokens = await self.count(asked)
         most = budgets.clamp(price, tokens, self._spec.max_tokens, got.left_usd) or 0
         if most >= min(_LEAST_REPLY_TOKENS, self._spec.max_tokens):
             got = await self._reserve(n, call, bid := Bid(price, tokens, most))
@@ -176,7 +185,7 @@ class Caller:
             await self._let_go(n, call, "failed", Decimal(0))
             raise
         try:
-            await self._happenings.add("turn", n=n, call=call, state="asking")
+            self._happenings.tell("turn", n=n, call=call, state="asking")
             reached(f"ask-{n}")
             said = await self._model.ask(
                 asked,
@@ -189,7 +198,7 @@ class Caller:
         except CallFailed as failed:
             unknown = bid.usd if failed.failure.begun else Decimal(0)
             outcome: CallOutcome = "lost" if failed.failure.begun else "failed"
-            await self._settle(n, call, outcome, unknown)
+            await self.settle(n, call, outcome, unknown)
             raise
         except BaseException:
             await self._let_go(n, call, "lost", bid.usd)
@@ -208,52 +217,13 @@ class Caller:
             )
         )
         if turn.breaker:
-            raise Parked(f"account {self._credential}: {turn.breaker}", _BREAKER_SECONDS)
+            raise Parked(f"account {self._credential}: {turn.breaker}", BREAKER_SECONDS)
         if not turn.taken:
             raise Parked("rate: the account is at its limit", turn.wait_seconds)
         await asyncio.sleep(turn.wait_seconds)
 
-    async def _recover(self, n: int | None, call: int, failures: list[Failure]) -> None:
-        """Wait as long as the last failure asks for, or raise what it means for the job."""
-        failure = failures[-1]
-        await self._judge(failure, failures)
-        if failure.kind == "rate":
-            with contextlib.suppress(Unavailable):  # it is only slower without
-                await rates.refuse(
-                    self._engine, self._credential, self._spec.model, failure.after_seconds or 1.0
-                )
-        if failure.kind == "overloaded":
-            with contextlib.suppress(Unavailable):
-                await rates.put_off_growth(self._engine, self._credential, self._spec.model)
-        seconds = retries.wait_seconds(len(failures), failure, random.random())
-        why = failure.message
-        await self._happenings.add("retry", n=n, call=call, why=why, wait_seconds=seconds)
-        if seconds > retries.LONGEST_WAIT_SECONDS:
-            raise Parked(f"rate: {why}", seconds)
-        if len(failures) < retries.MOST_CALLS:
-            await asyncio.sleep(seconds)
-
-    async def _judge(self, failure: Failure, failures: list[Failure]) -> None:
-        """Raise what a failure means that another call would not change."""
-        if failure.kind in ("credential", "spend"):
-            seconds = _BREAKER_SECONDS if failure.kind == "spend" else None
-            await patiently(
-                lambda: breakers.open_breaker(
-                    self._engine, self._credential, failure.message, seconds=seconds
-                )
-            )
-            raise Parked(f"account {self._credential}: {failure.message}", _BREAKER_SECONDS)
-        if failure.kind == "too_long":
-            raise Ended(Ending(state="context_exceeded", reason=failure.message))
-        if failure.kind == "request":
-            reason = f"the model's API refused: {failure.message}"
-            raise Ended(Ending(state="failed", reason=reason))
-        garbled = sum(other.kind == "malformed" for other in failures)
-        if garbled >= retries.MOST_MALFORMED:
-            reason = f"{garbled} replies named a tool with an input that is no JSON"
-            raise Ended(Ending(state="failed", reason=reason))
-
-    async def _settle(self, n: int, call: int, outcome: CallOutcome, unknown: Decimal) -> None:
+    async def settle(self, n: int, call: int, outcome: CallOutcome, unknown: Decimal) -> None:
+        """Say what became of a call that brought no reply, and the most it may have cost."""
         await patiently(
             lambda: money.settle(self._engine, self._lease, n, call, outcome, unknown_usd=unknown)
         )
@@ -265,10 +235,11 @@ class Caller:
         """
         with contextlib.suppress(FlowForgeError, TimeoutError):
             async with asyncio.timeout(_LET_GO_SECONDS):
-                await self._settle(n, call, outcome, unknown)
+                await self.settle(n, call, outcome, unknown)
 
-    async def _write(self, n: int, call: int, said: Said, bid: Bid) -> Paid:
-        usd = cost(bid.price, said.usage)
+    async def write(self, n: int, call: int, said: Said, price: Price, *, batch: bool) -> Paid:
+        """Write a reply down, and settle what it cost."""
+        usd = cost(price, said.usage, batch=batch)
         reply = Reply(
             text=said.text,
             stop_reason=said.stop_reason,
@@ -284,11 +255,18 @@ class Caller:
                 reply,
                 usage=said.usage,
                 usd=usd,
-                price_from=bid.price.from_date.isoformat(),
+                price_from=price.from_date.isoformat(),
             )
         )
-        model, unused = self._spec.model, bid.most - said.usage.output_tokens
-        with contextlib.suppress(Unavailable):  # what is paid counts, also without this
-            await rates.correct(self._engine, self._credential, model, said.limits)
-            await rates.give_back(self._engine, self._credential, model, "output_tokens", unused)
         return Paid(said, usd)
+
+    async def _correct(self, said: Said, bid: Bid) -> None:
+        """Follow what a reply says about limits, and give back what it did not use."""
+        read = said.usage.prompt_tokens - said.usage.read_tokens
+        unused: dict[Dimension, float] = {
+            "input_tokens": max(0, bid.tokens - read),  # what is cached does not count
+            "output_tokens": bid.most - said.usage.output_tokens,
+        }
+        model = self._spec.model
+        with contextlib.suppress(Unavailable):  # what is paid counts, also without this
+            await rates.correct(self._engine, self._credential, model, said.limits, unused=unused)

@@ -7,7 +7,8 @@ last event came: one that ends early looks to the SDK like a reply (anthropic 2.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,11 @@ from flowforge.rules.jobs.rates import Dimension, Told
 from flowforge.rules.jobs.retries import Failure
 
 OnText = Callable[[str], None]
+REHEARSAL = "msg_rehearsal_"
+"""How the ids of messages begin that no model wrote."""
+
 _CONNECT_SECONDS = 10.0
+_ANSWER_SECONDS = 60.0
 _HEADERS: dict[Dimension, str] = {
     "requests": "requests",
     "input_tokens": "input-tokens",
@@ -60,7 +65,7 @@ class Model:
 
     def __init__(self, account: Account) -> None:
         self.account = account
-        self._client = anthropic.AsyncAnthropic(
+        self.client = anthropic.AsyncAnthropic(
             api_key=account.api_key.get_secret_value(),
             base_url=account.base_url,
             max_retries=0,
@@ -69,7 +74,7 @@ class Model:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self.client.close()
 
     async def ask(
         self, asked: Mapping[str, Any], max_tokens: int, *, idle_seconds: float, on_text: OnText
@@ -89,7 +94,7 @@ class Model:
         try:
             async with asyncio.timeout(idle_seconds) as patience:
                 loop = asyncio.get_running_loop()
-                async with self._client.messages.stream(**asked, max_tokens=max_tokens) as stream:
+                async with self.client.messages.stream(**asked, max_tokens=max_tokens) as stream:
                     ended = False
                     async for event in stream:
                         patience.reschedule(loop.time() + idle_seconds)
@@ -100,10 +105,10 @@ class Model:
                     if not (begun and ended):
                         raise CallFailed(_lost("the reply broke off", begun=begun))
                     message = await stream.get_final_message()
-                    return _said(message, stream.response.headers)
+                    return said(message, stream.response.headers)
         except TimeoutError as error:
-            said = f"nothing came for {idle_seconds:.0f} seconds"
-            raise CallFailed(_lost(said, begun=begun)) from error
+            silent = f"nothing came for {idle_seconds:.0f} seconds"
+            raise CallFailed(_lost(silent, begun=begun)) from error
         except anthropic.APIStatusError as error:
             raise CallFailed(_refused(error, begun=begun)) from error
         except (anthropic.APIError, httpx2.HTTPError, AssertionError, ValueError) as error:
@@ -117,12 +122,9 @@ class Model:
             CallFailed: The provider did not say.
         """
         counted = {k: v for k, v in asked.items() if k not in ("cache_control", "diagnostics")}
-        try:
-            return (await self._client.messages.count_tokens(**counted)).input_tokens
-        except anthropic.APIStatusError as error:
-            raise CallFailed(_refused(error, begun=False)) from error
-        except (anthropic.APIError, httpx2.HTTPError) as error:
-            raise CallFailed(_lost(_words(error), begun=False)) from error
+        async with understood():
+            answer = await self.client.messages.count_tokens(**counted)
+        return answer.input_tokens
 
     async def limits_of(self, model: str) -> tuple[int | None, int | None]:
         """The most tokens a reply and a prompt of a model may hold, where they are known.
@@ -130,13 +132,27 @@ class Model:
         Raises:
             CallFailed: There is no such model, or the provider did not say.
         """
-        try:
-            found = await self._client.models.retrieve(model)
-        except anthropic.APIStatusError as error:
-            raise CallFailed(_refused(error, begun=False)) from error
-        except (anthropic.APIError, httpx2.HTTPError) as error:
-            raise CallFailed(_lost(_words(error), begun=False)) from error
+        async with understood():
+            found = await self.client.models.retrieve(model)
         return found.max_tokens, found.max_input_tokens
+
+
+@contextlib.asynccontextmanager
+async def understood() -> AsyncIterator[None]:
+    """Say what an error of a request means that is answered at once.
+
+    Raises:
+        CallFailed: The request failed, or there was no answer in time.
+    """
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise CallFailed(_lost(f"no answer for {_ANSWER_SECONDS:.0f} seconds")) from error
+    except anthropic.APIStatusError as error:
+        raise CallFailed(_refused(error, begun=False)) from error
+    except (anthropic.APIError, httpx2.HTTPError) as error:
+        raise CallFailed(_lost(_words(error))) from error
 
 
 def usage_of(message: Message) -> Usage:
@@ -155,7 +171,12 @@ def usage_of(message: Message) -> Usage:
     )
 
 
-def _said(message: Message, headers: Mapping[str, str]) -> Said:
+def said(message: Message, headers: Mapping[str, str]) -> Said:
+    """What a whole message says, and the headers that came with it.
+
+    Raises:
+        CallFailed: It has no end.
+    """
     if message.stop_reason is None:
         raise CallFailed(_lost("the reply has no end", begun=True))
     missed = message.diagnostics.cache_miss_reason if message.diagnostics else None
@@ -165,7 +186,7 @@ def _said(message: Message, headers: Mapping[str, str]) -> Said:
         usage=usage_of(message),
         request_id=headers.get("request-id"),
         cache_miss=missed.type if missed else None,
-        rehearsal="flowforge-rehearsal" in headers,
+        rehearsal=message.id.startswith(REHEARSAL),
         limits=_limits(headers),
     )
 
@@ -213,7 +234,7 @@ def _broken(error: Exception, *, begun: bool) -> Failure:
     return _lost(_words(error), begun=begun)
 
 
-def _lost(message: str, *, begun: bool) -> Failure:
+def _lost(message: str, *, begun: bool = False) -> Failure:
     return Failure(kind="again", message=message, begun=begun)
 
 

@@ -13,7 +13,7 @@ from flowforge.errors import Unavailable
 from flowforge.ledger.journal.leases import Fenced, Lease
 from flowforge.ledger.journal.news import News
 from flowforge.ledger.journal.presence import LEASE_SECONDS, Presence
-from flowforge.rules.jobs import steps
+from flowforge.rules.jobs import batches, steps
 from flowforge.rules.jobs.records import Job
 from flowforge.rules.jobs.steps import Ending
 
@@ -26,6 +26,7 @@ class Watch:
 
     def __init__(self, presence: Presence, news: News, lease: Lease, job: Job) -> None:
         self._presence, self._news, self._lease, self._job = presence, news, lease, job
+        self._wall_seconds = batches.wall_seconds(job.spec, job.created_at)
         self._stop: asyncio.Future[Ending | BaseException] = asyncio.Future()
         self.remarks: list[str] = []
         """What the model shall be told when there is an occasion."""
@@ -35,7 +36,7 @@ class Watch:
         """How long the job may go on."""
         job, now = self._job, datetime.now(UTC)
         started = job.started_at or now
-        return steps.seconds_left(job.spec.limits, started, job.spec.deadline, now)
+        return steps.seconds_left(self._wall_seconds, started, job.spec.deadline, now)
 
     async def over(self, work: Awaitable[T], *, grace: float = 0.0) -> T:
         """Do a piece of work unless the attempt has to stop; then it is cancelled.
@@ -74,14 +75,14 @@ class Watch:
                 if left <= 0:
                     self._end(Ending(state="timed_out", reason="its time is up"))
                     return
-                if not warned and left < self._job.spec.limits.wall_seconds * steps.WARNED_SHARE:
+                if not warned and left < self._wall_seconds * steps.WARNED_SHARE:
                     warned = True
                     self.remarks.append(steps.LAST_CALL.format(seconds=left))
                 await watch.wait(min(_RENEW_SECONDS, max(0.05, self._next_look(left))))
 
     def _next_look(self, left: float) -> float:
         """The seconds until the warning or the end."""
-        warning = left - self._job.spec.limits.wall_seconds * steps.WARNED_SHARE
+        warning = left - self._wall_seconds * steps.WARNED_SHARE
         return warning if warning > 0 else left
 
     async def _look(self) -> None:

@@ -7,6 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +19,7 @@ from flowforge.ledger.journal import artifacts
 from flowforge.ledger.journal.connection import Row, fetch, run, transaction
 from flowforge.ledger.journal.fragments import CALL_WORKER, TELL, TOKENS
 from flowforge.ledger.journal.text import storable_json
-from flowforge.rules.jobs import states
+from flowforge.rules.jobs import batches, states
 from flowforge.rules.jobs.prices import Usage
 from flowforge.rules.jobs.records import Job, JobSummary, Money
 from flowforge.rules.jobs.spec import JobSpec
@@ -262,7 +263,7 @@ def _row_of(spec: JobSpec, key: str | None, forked: tuple[str, int] | None) -> d
         "labels": storable_json(spec.labels),
         "priority": spec.priority,
         "limit_usd": Decimal(str(spec.limits.usd)),
-        "wall_seconds": spec.limits.wall_seconds,
+        "wall_seconds": batches.wall_seconds(spec, datetime.now(UTC)),
         "deadline": spec.deadline,
         "callback": "wanted" if spec.callback else "none",
         "not_before": None,

@@ -26,13 +26,17 @@ from flowforge.rules.values import Value
 EVERYONE = "everyone"
 NO_TOKENS = Usage()
 
-SETTLE = f"""due AS (
+SETTLE = f"""was AS (
+  SELECT u.outcome, u.unknown_usd FROM flowforge.usage u, guard g
+   WHERE u.job = g.id AND u.turn = :turn AND u.call = :call AND u.outcome IN ('reserved', 'unknown')
+     FOR NO KEY UPDATE OF u
+), due AS (
   UPDATE flowforge.usage u
      SET outcome = :outcome, usd = :usd, unknown_usd = :unknown_usd, price_from = :price_from,
          {", ".join(f"{name} = :{name}" for name in TOKENS)}
-    FROM guard g
-   WHERE u.job = g.id AND u.turn = :turn AND u.call = :call AND u.outcome = 'reserved'
-  RETURNING u.day, u.reserved_usd, u.usd, u.unknown_usd
+    FROM was w WHERE u.job = :job AND u.turn = :turn AND u.call = :call
+  RETURNING u.day, CASE WHEN w.outcome = 'reserved' THEN u.reserved_usd ELSE 0 END AS reserved_usd,
+            u.usd, u.unknown_usd - w.unknown_usd AS unknown_usd
 ), charged AS (
   UPDATE flowforge.jobs j
      SET cost_usd = j.cost_usd + d.usd, reserved_usd = j.reserved_usd - d.reserved_usd,
@@ -40,7 +44,9 @@ SETTLE = f"""due AS (
          {", ".join(f"{name} = j.{name} + :{name}" for name in TOKENS)}
     FROM due d WHERE j.id = :job
 ), {SPEND}"""
-"""Settles one call on the job and on both days' budgets; takes what `settlement` returns."""
+"""Settles one call on the job and on both days' budgets; takes what `settlement` returns.
+
+A call that counted as perhaps spent is settled, too, once it is known what became of it."""
 
 _RESERVE = sa.text(f"""
 WITH held AS (

@@ -42,6 +42,8 @@ _BY_TYPE: dict[str, Kind] = {
     "authentication_error": "credential",
     "permission_error": "credential",
     "billing_error": "spend",
+    "invalid_request_error": "request",
+    "not_found_error": "request",
 }
 _BY_STATUS: dict[int, Kind] = {
     401: "credential",
@@ -49,6 +51,7 @@ _BY_STATUS: dict[int, Kind] = {
     403: "credential",
     408: "again",
     409: "again",
+    413: "too_long",
     429: "rate",
     529: "overloaded",
 }

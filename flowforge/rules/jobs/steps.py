@@ -100,10 +100,10 @@ def before_turn(limits: Limits, *, turns: int, output_tokens: int) -> Ending | N
 
 
 def seconds_left(
-    limits: Limits, started: datetime, deadline: datetime | None, now: datetime
+    wall_seconds: float, started: datetime, deadline: datetime | None, now: datetime
 ) -> float:
     """How long the job may go on, by its limit and its deadline; negative when it is over."""
-    left = limits.wall_seconds - (now - started).total_seconds()
+    left = wall_seconds - (now - started).total_seconds()
     if deadline is not None:
         left = min(left, (deadline - now).total_seconds())
     return left
