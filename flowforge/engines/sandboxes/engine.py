@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import docker  # type: ignore[import-untyped]
-import requests
 
 from flowforge.errors import FlowForgeError, Refused, Unavailable
 
 _SECONDS = 30
+_CONFLICT, _FAILED = 409, 500
 _HEADER = struct.Struct("!BxxxI")
 _ATTACHED = {"stdin": 1, "stdout": 1, "stream": 1}
 
@@ -92,7 +92,7 @@ class Engine:
             try:
                 client.containers.get(name).remove(force=True, v=True)
             except docker.errors.APIError as error:
-                if error.status_code != requests.codes.conflict:
+                if error.status_code != _CONFLICT:
                     raise
 
     @contextlib.contextmanager
@@ -119,7 +119,7 @@ def _said_plainly() -> Iterator[None]:
         ) from error
     except docker.errors.APIError as error:
         raise _judge(error) from error
-    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+    except (docker.errors.DockerException, OSError) as error:
         raise Unavailable(
             f"The docker engine does not answer ({type(error).__name__}).",
             hint="Start it, or say where it is with DOCKER_HOST; on Debian: apt install docker.io.",
@@ -128,7 +128,7 @@ def _said_plainly() -> Iterator[None]:
 
 def _judge(error: docker.errors.APIError) -> FlowForgeError:
     said = str(error.explanation)
-    if error.status_code == requests.codes.server_error:
+    if error.status_code == _FAILED:
         return Unavailable(
             f"The docker engine failed: {said}.", hint="Look into the log of the docker engine."
         )

@@ -30,6 +30,7 @@ _MEGABYTE = 1024 * 1024
 _FILES_PER_MEGABYTE = 64
 _FEWEST_FILES = 10_000
 _BYTES_OF_NAMES = 512
+_REASON_BYTES = 4096
 _FILE_SECONDS = 60
 _TREE_SECONDS = 600
 _PATIENCE_SECONDS = 15
@@ -138,7 +139,8 @@ class Kept:
         """Read a file of the workspace."""
         content = bytearray()
         request = {"do": "read", "path": path, "max_bytes": max_bytes}
-        ended = await self._run(request, (), content.extend, _FILE_SECONDS)
+        take = _filling(content, max_bytes + _REASON_BYTES)
+        ended = await self._run(request, (), take, _FILE_SECONDS)
         _check(ended, content, f"{path!r} cannot be read")
         return bytes(content)
 
@@ -146,7 +148,8 @@ class Kept:
         """Write a file of the workspace."""
         said = bytearray()
         request = {"do": "write", "path": path}
-        ended = await self._run(request, _cut(content), said.extend, _FILE_SECONDS)
+        take = _filling(said, _REASON_BYTES)
+        ended = await self._run(request, _cut(content), take, _FILE_SECONDS)
         _check(ended, said, f"{path!r} cannot be written")
 
     async def pull(self, folder: Path) -> None:
@@ -181,7 +184,8 @@ class Kept:
             await asyncio.to_thread(stream.writelines, packing.pack(folder, known={}))
             stream.seek(0)
             chunks = iter(lambda: stream.read(frames.CHUNK), b"")
-            ended = await self._run(request, chunks, said.extend, _TREE_SECONDS)
+            take = _filling(said, MOST_FILES * _BYTES_OF_NAMES)
+            ended = await self._run(request, chunks, take, _TREE_SECONDS)
         _check(ended, said, "The workspace cannot be written")
         await asyncio.to_thread(mirror.gave, io.BytesIO(said))
 
@@ -225,6 +229,17 @@ class Kept:
 def _cut(data: bytes) -> Iterator[bytes]:
     for start in range(0, len(data), frames.CHUNK):
         yield data[start : start + frames.CHUNK]
+
+
+def _filling(buffer: bytearray, most: int) -> Callable[[bytes], None]:
+    """What fills a buffer with no more than an honest program inside can send."""
+
+    def take(data: bytes) -> None:
+        if len(buffer) + len(data) > most:
+            raise frames.Broken("more came than was asked for")
+        buffer.extend(data)
+
+    return take
 
 
 def _check(ended: Ended, said: bytes | bytearray, what: str) -> None:

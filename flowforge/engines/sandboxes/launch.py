@@ -20,6 +20,9 @@ from flowforge.engines.sandboxes.session import read_first
 from flowforge.errors import Unavailable
 
 MARK = "flowforge-sandbox"
+NOBODY = 65_533
+"""Whom root becomes: an account that nothing on a machine belongs to."""
+
 _BOOT = (
     "import sys; sys.path.append(sys.argv[2]); from inside.main import main; main(int(sys.argv[1]))"
 )
@@ -127,16 +130,18 @@ def _meet(
 
 
 def find_running() -> Iterator[Running]:
-    """Every sandbox of this machine whose guardian runs, whoever started it.
+    """Every sandbox of this account whose guardian runs, whichever process started it.
 
     A command inside may call itself whatever it likes, but it is in a deeper namespace.
     """
+    owners = (os.geteuid(), NOBODY) if os.geteuid() == 0 else (os.geteuid(),)
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError, ValueError):
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if MARK in words and _is_in_our_namespace(entry):
+            is_ours = entry.stat().st_uid in owners and _is_in_our_namespace(entry)
+            if MARK in words and is_ours:
                 sandbox_id, job, fence = words[words.index(MARK) + 1 :][:3]
                 yield Running(int(entry.name), sandbox_id, job, int(fence))
 

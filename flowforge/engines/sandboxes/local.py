@@ -37,9 +37,7 @@ from flowforge.errors import FlowForgeError, Refused
 from flowforge.rules.jobs.spec import SandboxChoice
 
 _MEGABYTE = 1024 * 1024
-_NOBODY = 65_533
-"""Whom root becomes: an account that nothing on a machine belongs to."""
-
+_PARTS_OF_AN_INSTALLATION = 3
 _ADDRESSES_PER_MEMORY = 4
 """Programs reserve more addresses than they ever use memory."""
 
@@ -51,7 +49,7 @@ class LocalProvider:
 
     Args:
         folders: More folders that commands may read and run, at the paths they have here. The
-            Python that runs this is among them.
+            Python that runs this is among them, if it has a folder of its own.
         report: Told, with the job, of each connection its commands asked for.
         route: How names of hosts become addresses that may be reached.
     """
@@ -64,7 +62,9 @@ class LocalProvider:
         report: Callable[[str, Attempt], None] = note,
         route: Route = PUBLIC,
     ) -> None:
-        self._folders = (*folders, Path(sys.base_prefix))
+        own = Path(sys.base_prefix)
+        is_folder_of_its_own = len(own.parts) >= _PARTS_OF_AN_INSTALLATION
+        self._folders = (*folders, own) if is_folder_of_its_own else tuple(folders)
         self._report = report
         self._route = route
 
@@ -118,7 +118,7 @@ class LocalProvider:
         wishes = kept.wishes(choice, more_programs=self._programs())
         if group is None:
             wishes["address_bytes"] = wishes["memory_bytes"] * _ADDRESSES_PER_MEMORY
-        wishes["account"] = _NOBODY if os.geteuid() == 0 else None
+        wishes["account"] = launch.NOBODY if os.geteuid() == 0 else None
         wishes["folders"] = [str(folder) for folder in self._folders]
         return wishes
 

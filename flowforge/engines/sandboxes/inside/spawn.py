@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import signal
@@ -18,6 +19,7 @@ CANNOT_RUN = 126
 NOT_FOUND = 127
 _LAST_TO_BE_SAVED = "1000"
 _KINDNESS = 5
+_MOST_OPEN = 65_536
 
 
 class Refused(Exception):
@@ -57,6 +59,7 @@ def become(place: Place, request: Mapping[str, Any], standard_in: int, out: int)
         os.dup2(standard_in, 0)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        _close_all_but(place)
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         _be_first_to_go()
@@ -92,8 +95,6 @@ def _execute(place: Place, request: Mapping[str, Any]) -> None:
 
 
 def _operate(operation: Operation, place: Place, request: Mapping[str, Any]) -> None:
-    os.closerange(3, place.folder)  # a pipe held open here would never end for who reads it
-    os.closerange(place.folder + 1, place.bounds.open_files)
     try:
         operation(request, place.folder)
     except Refused as refused:
@@ -102,12 +103,20 @@ def _operate(operation: Operation, place: Place, request: Mapping[str, Any]) -> 
     os._exit(0)
 
 
+def _close_all_but(place: Place) -> None:
+    """Close the way to the brain, and pipes that would never end for who reads them."""
+    kept = sorted({2, place.folder, place.rules or 2, _MOST_OPEN})
+    for before, after in itertools.pairwise(kept):
+        os.closerange(before + 1, after)
+
+
 def _be_first_to_go() -> None:
     """When memory runs out, the kernel shall end this and not the keeper, nor the brain."""
-    system.set_dumpable(yes=True)
+    system.set_dumpable(yes=True)  # else the file belongs to root
     descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     os.write(descriptor, _LAST_TO_BE_SAVED.encode())
     os.close(descriptor)
+    system.set_dumpable(yes=False)  # a command becomes what it may be when it is executed
     os.nice(_KINDNESS)
 
 

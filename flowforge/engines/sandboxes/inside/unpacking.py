@@ -35,7 +35,7 @@ def unpack(root: Path, read: Read, made: Made, *, most_bytes: int, most_entries:
     seen: set[bytes] = set()
     top = os.fsencode(root)
     while (entry := trees.read_entry(read)).kind != trees.END:
-        _check(entry.path, folders)
+        _check(entry.path, folders, seen)
         seen.add(entry.path)
         most_bytes -= entry.size
         if len(seen) > most_entries or most_bytes < 0:
@@ -56,7 +56,9 @@ def unpack(root: Path, read: Read, made: Made, *, most_bytes: int, most_entries:
     return seen
 
 
-def _check(path: bytes, folders: dict[bytes, int]) -> None:
+def _check(path: bytes, folders: dict[bytes, int], seen: set[bytes]) -> None:
+    if path in seen:  # else a folder could become a link once it is trusted as a folder
+        raise BadTree(f"{path[:100]!r} is named twice")
     parent, _, name = path.rpartition(b"/")
     if path.count(b"/") > _DEEPEST:
         raise BadTree(f"{path[:100]!r}... lies too deep")
@@ -110,6 +112,8 @@ def _prune(top: bytes, folders: dict[bytes, int], seen: set[bytes]) -> None:
     """Remove what the stream did not name, but for Git's own files at the top."""
     for folder in folders:
         place = top + b"/" + folder
+        if os.path.islink(place):  # noqa: PTH114
+            raise BadTree(f"{folder[:100]!r} became a link meanwhile")
         with os.scandir(place) as found:
             names = [entry.name for entry in found]
         for name in names:
