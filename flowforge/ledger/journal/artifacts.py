@@ -20,8 +20,6 @@ from flowforge.rules.jobs.records import Artifact
 MAX_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
-_GUARD = sa.text(f"WITH {GUARD} SELECT id FROM guard")
-
 # The row is locked even when it is there: whoever deletes unused content then waits, and looks.
 _BLOB = sa.text("""
 INSERT INTO flowforge.blobs AS b (sha256, size_bytes) VALUES (:sha256, :size)
@@ -32,11 +30,15 @@ _CHUNK = sa.text("""
 INSERT INTO flowforge.blob_chunks (sha256, n, content) VALUES (:sha256, :n, :content)
 """)
 
-_PUT = sa.text("""
-INSERT INTO flowforge.artifacts (job, name, kind, sha256) VALUES (:job, :name, :kind, :sha256)
-ON CONFLICT (job, name) DO UPDATE
-  SET kind = excluded.kind, sha256 = excluded.sha256, created_at = now()
-RETURNING name, kind, sha256, created_at
+_PUT = sa.text(f"""
+WITH {GUARD}, put AS (
+  INSERT INTO flowforge.artifacts (job, name, kind, sha256)
+  SELECT id, :name, :kind, :sha256 FROM guard
+  ON CONFLICT (job, name) DO UPDATE
+    SET kind = excluded.kind, sha256 = excluded.sha256, created_at = now()
+  RETURNING name, kind, sha256, created_at
+) SELECT put.*, (SELECT sha256 FROM flowforge.artifacts WHERE job = :job AND name = :name)
+         AS replaced FROM put
 """)
 
 _LIST = sa.text("""
@@ -92,16 +94,17 @@ async def put(
             f"{name} has {size:,} bytes; {MAX_BYTES:,} are the most that is kept.",
             hint="Let the job write less, or take the file from its workspace.",
         )
-    named = {"job": lease.job, "name": name}
+    bound = {"job": lease.job, "fence": lease.fence, "name": name, "kind": kind, "sha256": digest}
     async with transaction(engine) as connection:
         await _keep(connection, digest, size, content)
         # The job is held last: its lease is renewed meanwhile, however large the content is.
-        if not await fetch(connection, _GUARD, {"job": lease.job, "fence": lease.fence}):
+        rows = [dict(row) for row in await fetch(connection, _PUT, bound)]
+        if not rows:
             raise lost(lease)
-        replaced = [row["sha256"] for row in await fetch(connection, _KNOWN, named)]
-        rows = await fetch(connection, _PUT, named | {"kind": kind, "sha256": digest})
-    async with transaction(engine) as connection:
-        await drop_unused(connection, [before for before in replaced if before != digest])
+    replaced = rows[0].pop("replaced")
+    if replaced not in (None, digest):
+        async with transaction(engine) as connection:
+            await drop_unused(connection, [replaced])
     return Artifact(**rows[0], size_bytes=size)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -46,6 +46,21 @@ async def price(engine: AsyncEngine, model: str, day: date) -> Price:
     bands = [Band(**{name: row[name] for name in Band.model_fields}) for row in rows]
     shared = {name: rows[0][name] for name in Price.model_fields if name != "bands"}
     return Price(**shared, bands=tuple(bands))
+
+
+class Today:
+    """What one model costs, asked for once a day."""
+
+    def __init__(self, engine: AsyncEngine, model: str) -> None:
+        self._engine, self._model = engine, model
+        self._known: tuple[date, Price] | None = None
+
+    async def today(self) -> Price:
+        """What it costs today, as `price` says."""
+        day = datetime.now(UTC).date()
+        if self._known is None or self._known[0] != day:
+            self._known = (day, await price(self._engine, self._model, day))
+        return self._known[1]
 
 
 async def enter(engine: AsyncEngine, new: Price) -> None:

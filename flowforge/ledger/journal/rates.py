@@ -20,8 +20,10 @@ from flowforge.rules.values import Value
 _RATE = f"(b.per_minute / 60 * {rates.HEADROOM} * b.factor)"
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 
+_HASTY = "hasty AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS off)"
+
 _TAKE = sa.text(f"""
-WITH hasty AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS off),
+WITH {_HASTY},
 locked AS (
   SELECT b.key, greatest(b.arrival, {_NOW}) + a.amount / {_RATE} AS arrival,
          greatest(b.arrival, {_NOW}) + (a.amount - b.burst) / {_RATE} - {_NOW} AS wait
@@ -42,12 +44,24 @@ SELECT wait, limits, breaker, off FROM verdict, hasty
 """)
 
 _GIVE_BACK = sa.text(f"""
-UPDATE flowforge.buckets b SET arrival = b.arrival - :amount / {_RATE} WHERE b.key = :key
+WITH {_HASTY},
+locked AS (
+  SELECT b.key, b.arrival - u.amount / {_RATE} AS arrival
+    FROM flowforge.buckets b
+    JOIN unnest(CAST(:keys AS text[]), CAST(:amounts AS double precision[])) AS u (key, amount)
+      ON u.key = b.key
+   ORDER BY b.key FOR NO KEY UPDATE OF b
+), given AS (
+  UPDATE flowforge.buckets b SET arrival = l.arrival FROM locked l WHERE b.key = l.key
+  RETURNING b.*
+)
+SELECT key, arrival, per_minute AS limit, burst, factor, changed_at, {_NOW} AS now, off
+  FROM given, hasty ORDER BY key
 """)
 
-_READ = """
+_READ = f"""
 SELECT key, arrival, per_minute AS limit, burst, factor, changed_at,
-       CAST(extract(epoch FROM clock_timestamp()) AS double precision) AS now
+       {_NOW} AS now
   FROM flowforge.buckets WHERE key = ANY(CAST(:keys AS text[])) ORDER BY key
 """
 _LOOK = sa.text(_READ)
@@ -109,30 +123,41 @@ async def take(
     return Turn(wait_seconds=row["wait"], taken=taken, breaker=row["breaker"])
 
 
-async def give_back(
-    engine: AsyncEngine, credential: str, models: str, dimension: Dimension, amount: float
-) -> None:
-    """Return what was taken and not used, as of a reply shorter than feared."""
-    bound = {"key": _key(credential, models, dimension), "amount": float(amount)}
-    await run(engine, _GIVE_BACK, bound)
-
-
 async def correct(
-    engine: AsyncEngine, credential: str, models: str, told: Mapping[Dimension, Told]
+    engine: AsyncEngine,
+    credential: str,
+    models: str,
+    told: Mapping[Dimension, Told],
+    *,
+    unused: Mapping[Dimension, float] | None = None,
 ) -> None:
-    """Follow what a good response said about the limits; mostly that is only looked at."""
+    """Follow what a good response said about the limits; mostly that is only looked at.
+
+    Args:
+        engine: The ledger.
+        credential: As for `take`.
+        models: As for `take`.
+        told: What was said.
+        unused: What was taken and not used, as of a reply shorter than feared; it is returned.
+    """
     told = {dimension: said for dimension, said in told.items() if said.limit > 0}
     by_key = {_key(credential, models, dimension): dimension for dimension in told}
-    rows = await run(engine, _LOOK, {"keys": list(by_key)})
+    given = {_key(credential, models, name): float(n) for name, n in (unused or {}).items()}
+    keys = sorted({*by_key, *given})
+    amounts = [given.get(key, 0.0) for key in keys]
+    rows = await run(engine, _GIVE_BACK, {"keys": keys, "amounts": amounts})
     known = {row["key"] for row in rows}
     missing = [name for name in told if _key(credential, models, name) not in known]
     for dimension in missing:
         await _open(engine, credential, models, dimension, told[dimension].limit)
 
     def follow(key: str, bucket: Bucket, now: float) -> Bucket:
-        return rates.correct(by_key[key], bucket, told[by_key[key]], now)
+        unused = given.get(key, 0.0)
+        taken = rates.give_back(bucket, -unused)  # when the limits were told, it still was
+        followed = rates.correct(by_key[key], taken, told[by_key[key]], now)
+        return bucket if followed == taken else rates.give_back(followed, unused)
 
-    if missing or any(_changes(follow, row) for row in rows):
+    if missing or any(_changes(follow, row) for row in rows if row["key"] in by_key):
         await _change(engine, list(by_key), follow)
 
 

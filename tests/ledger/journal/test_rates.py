@@ -81,7 +81,7 @@ def test_who_would_wait_too_long_takes_no_place(url: str) -> None:
         turn = await take(engine, longest=10)
         assert not turn.taken and turn.wait_seconds > 90
         assert await bucket(engine) == before
-        await rates.give_back(engine, "main", "opus", "requests", 100)
+        await rates.correct(engine, "main", "opus", {}, unused={"requests": 100})
         assert (await take(engine, longest=10)).taken
 
     on(url, story)
