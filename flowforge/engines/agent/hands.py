@@ -147,7 +147,7 @@ class Hands:
         )
 
     async def _do(self, turn: int, call: Call) -> tuple[ToolResult, Step | None]:
-        await self._tell(turn, call, "started", input=shown(call))
+        self._tell(turn, call, "started", input=shown(call))
         reached(f"intent-{turn}")
         try:
             result = await self._bench.tools.run(call)
@@ -186,7 +186,7 @@ class Hands:
                 tree=tree,
             )
         )
-        await self._tell(
+        self._tell(
             turn,
             call,
             "done",
@@ -238,8 +238,8 @@ class Hands:
         left = (asked.until - datetime.now(UTC)).total_seconds()
         raise Parked(f"approval: {command[:200]}", max(0.0, left))
 
-    async def _tell(self, turn: int, call: Call, state: str, **more: object) -> None:
-        await self._happenings.add(
+    def _tell(self, turn: int, call: Call, state: str, **more: object) -> None:
+        self._happenings.tell(
             "tool", n=turn, tool_use_id=call.id, name=call.name, state=state, **more
         )
 
