@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import stat
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowforge.engines.agent import survey
 from flowforge.engines.agent.git import checked
 from flowforge.engines.agent.sources import EMPTY_TREE, Base, Places, check_out
 from flowforge.errors import Damaged
@@ -23,6 +24,7 @@ MOST_FILE_BYTES = 100 * 1024 * 1024
 
 MOST_IGNORED_BYTES = 64 * 1024 * 1024
 _NAMED = 50
+_YOUNG_NANOSECONDS = 20_000_000  # the kernel's clock of changes is coarse
 _AUTHOR = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -55,15 +57,6 @@ class Kept:
     """Files that are not in the patch because `.gitignore` names them."""
 
 
-@dataclass(frozen=True)
-class _Survey:
-    """What a walk over the mirror found."""
-
-    too_large: frozenset[bytes]
-    empty_folders: tuple[bytes, ...]
-    repositories: tuple[bytes, ...]
-
-
 class Trees:
     """Makes trees of a job's mirror, and the mirror of a tree."""
 
@@ -74,28 +67,40 @@ class Trees:
         self._base = base
         self._git = places.work
         self._most_file_bytes = most_file_bytes
+        self._has_submodules = True
+        self._known: tuple[bytes, Kept] | None = None
+        """How the mirror looked when it was kept last, if that can be relied on."""
 
     async def keep(self) -> Kept:
-        """Keep the mirror as it is now."""
-        survey = await asyncio.to_thread(_survey, self._places.files, self._most_file_bytes)
-        await self._keep_submodules()
-        changed = await self._add(survey.too_large)
+        """Keep the mirror as it is now; one that still looks as it did last is not read again."""
+        found = await asyncio.to_thread(survey.look, self._places.files, self._most_file_bytes)
+        if self._known is not None and self._known[0] == found.looks:
+            return self._known[1]
+        kept = await self._keep(found)
+        is_old = time.time_ns() - found.changed_at > _YOUNG_NANOSECONDS
+        self._known = (found.looks, kept) if is_old else None
+        return kept
+
+    async def _keep(self, found: survey.Survey) -> Kept:
+        if self._has_submodules:
+            await self._keep_submodules()
+        changed = await self._add(found.too_large)
         patch_tree = await self._git.ask_line("write-tree", index=self._places.index)
         others = set(await self._list("--others"))
         ignored: set[bytes] = set()
         if others:
             ignored = set(await self._list("--others", "--ignored", "--exclude-standard"))
-            ignored -= survey.too_large
+            ignored -= found.too_large
         unkept = (others | changed) - ignored
         too_much = ignored if self._total(ignored) > MOST_IGNORED_BYTES else set()
         kept_too = ignored - too_much
         tree = await self._with_ignored(kept_too) if kept_too else patch_tree
         left_out = [
-            *_name(unkept & survey.too_large, f"larger than {self._most_file_bytes >> 20} MB"),
-            *_name(unkept - survey.too_large, "Git cannot store it"),
+            *_name(unkept & found.too_large, f"larger than {self._most_file_bytes >> 20} MB"),
+            *_name(unkept - found.too_large, "Git cannot store it"),
             *_name(too_much, "named in .gitignore, and too much in all"),
-            *_name(survey.repositories, "Git's own files; the files beside them are kept"),
-            *_name(survey.empty_folders, "an empty folder"),
+            *_name(found.repositories, "Git's own files; the files beside them are kept"),
+            *_name(found.empty_folders, "an empty folder"),
         ]
         return Kept(tree, patch_tree, tuple(left_out[:_NAMED]), len(ignored))
 
@@ -143,7 +148,8 @@ class Trees:
                 f"The tree {tree} of the workspace is not here.",
                 hint="Import every pack of the job first, from the oldest to the newest.",
             )
-        await asyncio.to_thread(_survey, self._places.files, self._most_file_bytes)
+        self._known, self._has_submodules = None, True
+        await asyncio.to_thread(survey.look, self._places.files, self._most_file_bytes)
         await asyncio.to_thread(_empty, self._places.files)
         await check_out(self._places, tree)
         # What only `.gitignore` keeps out must not count as a part of the patch.
@@ -190,6 +196,7 @@ class Trees:
             for line in _split(staged)
             if line.startswith(b"160000 ")  # the mode of a submodule
         ]
+        self._has_submodules = bool(links)  # they come with the base, and no others come later
         if links:
             gone = await asyncio.to_thread(_filled, self._places.files, links)
             await self._git.ask(
@@ -220,47 +227,6 @@ def _split(found: bytes) -> list[bytes]:
 
 def _name(paths: Iterable[bytes], why: str) -> list[LeftOut]:
     return [LeftOut(path.decode(errors="backslashreplace"), why) for path in sorted(paths)]
-
-
-def _survey(files: Path, most_file_bytes: int) -> _Survey:
-    """Walk over the mirror, and make readable to its owner what is not."""
-    large: list[bytes] = []
-    empty: list[bytes] = []
-    repositories: list[bytes] = []
-    root = os.fsencode(files)
-    todo = [root]
-    while todo:
-        folder = todo.pop()
-        with os.scandir(folder) as found:
-            entries = list(found)
-        if not entries and folder != root:
-            empty.append(folder[len(root) + 1 :])
-        for entry in entries:
-            about = entry.stat(follow_symlinks=False)
-            path = entry.path[len(root) + 1 :]
-            if entry.name == b".git":
-                _remove(entry.path, about.st_mode)
-                repositories.append(path)
-            elif stat.S_ISDIR(about.st_mode):
-                _open_up(entry.path, about.st_mode, 0o700)
-                todo.append(entry.path)
-            elif stat.S_ISREG(about.st_mode):
-                _open_up(entry.path, about.st_mode, 0o600)
-                if about.st_size > most_file_bytes:
-                    large.append(path)
-    return _Survey(frozenset(large), tuple(empty), tuple(repositories))
-
-
-def _remove(path: bytes, mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)  # noqa: PTH108
-
-
-def _open_up(path: bytes, mode: int, needed: int) -> None:
-    if mode & needed != needed:
-        os.chmod(path, stat.S_IMODE(mode) | needed)  # noqa: PTH101
 
 
 def _filled(files: Path, links: list[bytes]) -> list[bytes]:

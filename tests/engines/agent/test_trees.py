@@ -130,6 +130,21 @@ def kept(trees: Trees) -> tuple[Kept, set[tuple[str, str]]]:
     return found, {(one.path, one.why) for one in found.left_out}
 
 
+def test_a_mirror_that_looks_as_before_is_not_read_again(mirror: tuple[Trees, Path]) -> None:
+    trees, files = mirror
+    (files / "a").write_text("2\n")
+    deadline = time.monotonic() + 10
+    while time.time_ns() - (files / "a").stat().st_ctime_ns < 50_000_000:
+        assert time.monotonic() < deadline
+    before, _ = kept(trees)
+    work = files.with_name("work.git")
+    work.rename(files.with_name("away"))
+    assert kept(trees)[0] is before
+    files.with_name("away").rename(work)
+    (files / "a").write_text("3\n")
+    assert kept(trees)[0].tree != before.tree
+
+
 def test_what_is_too_large_is_left_out_and_said(tmp_path: Path) -> None:
     megabyte = 1024 * 1024
     given = FileSet(files={"a": "1\n", "same": "x" * (megabyte + 1)})
