@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from flowforge.errors import Refused
 from flowforge.ledger import job_tables as jobs
 from flowforge.ledger.connection import connect, transaction
 from flowforge.ledger.tables import SCHEMA, operations
@@ -47,6 +48,12 @@ def grant_jobs(url: str, role: str) -> None:
     quoted = sa.sql.quoted_name(role, quote=True)
     name = engine.dialect.identifier_preparer.quote(quoted)
     with transaction(engine) as connection:
+        known = sa.text("SELECT FROM pg_catalog.pg_roles WHERE rolname = :role")
+        if connection.execute(known, {"role": role}).first() is None:
+            raise Refused(
+                f"There is no role {role!r} on the ledger's server.",
+                hint="Create it first: CREATE ROLE name LOGIN PASSWORD '...';",
+            )
         connection.execute(sa.text(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {name}"))
         for rights, tables in _RIGHTS.items():
             listed = ", ".join(f"{SCHEMA}.{table.name}" for table in tables)
