@@ -50,6 +50,14 @@ UrlEnv = Annotated[
 As = Annotated[
     str | None, typer.Option("--as", help="name the database shall have; by default its own")
 ]
+Once = Annotated[
+    str | None,
+    typer.Option(
+        "--once",
+        envvar="FLOWFORGE_ONCE",
+        help="any words: what was restored with them is not restored with them again",
+    ),
+]
 
 app = typer.Typer(
     name="breakglass",
@@ -127,14 +135,7 @@ def restore_copy(
         str | None, typer.Option("--plan", help="hash of the plan you read; nothing is asked then")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="agree to whatever the plan is")] = False,
-    once: Annotated[
-        str | None,
-        typer.Option(
-            "--once",
-            envvar="FLOWFORGE_ONCE",
-            help="any words: what was restored with them is not restored with them again",
-        ),
-    ] = None,
+    once: Once = None,
     json: JsonFlag = False,
 ) -> None:
     """Bring a database back: show the plan, ask, load aside, compare, swap; keep the live one."""

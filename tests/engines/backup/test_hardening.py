@@ -145,7 +145,9 @@ def test_text_put_in_the_place_of_other_text_is_refused_before_a_server_sees_it(
 def test_a_restored_database_that_is_not_what_was_dumped_never_takes_the_live_one_s_place(
     source: PostgresAddress, manifest: Manifest, store: FolderStore
 ) -> None:
-    other = tuple(table.model_copy(update={"digest": "0" * 32}) for table in manifest.tables)
+    other = tuple(
+        table.model_copy(update={"digest": "0" * len(table.digest)}) for table in manifest.tables
+    )
     with pytest.raises(Damaged, match=r"table public\.t: as many rows, other content"):
         do(store, manifest.model_copy(update={"tables": other}), source)
     is_as_before(source)
