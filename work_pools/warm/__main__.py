@@ -23,6 +23,14 @@ LIBRARIES = (
     *("prefect._internal.metrics", "anyio._backends._asyncio", "isal.igzip", "xxhash"),
     *("sqlalchemy.dialects.postgresql.psycopg", "pydantic_settings"),
 )
+LIBRARIES_OF = {
+    "flowforge-workers": (
+        *("anthropic.resources.messages", "anthropic.resources.beta.messages"),
+        *("anthropic.lib.streaming", "httpx2", "sqlalchemy.ext.asyncio"),
+    )
+}
+"""What the runs of one pool need besides: a second and more of every agent job's start."""
+
 # An interpreter reads these when it starts, so a run that wants others cannot be forked from here.
 START_VARIABLES = (b"PYTHON", b"LD_", b"DYLD_", b"MALLOC_", b"LC_", b"LANG", b"OPENSSL_")
 Place = tuple[bytes, int, dict[bytes, bytes]]  # folder, umask and variables of a process
@@ -32,7 +40,7 @@ def serve(path: Path) -> Place:
     """Listen until the owner is gone; return only in a run, with the place it has to take."""
     owner, began_ns = os.getppid(), time.time_ns()
     listener = listen(path)  # before the slow part: launchers rather wait than start cold
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *LIBRARIES_OF.get(path.stem, ())):
         importlib.import_module(name)
     if sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) > 1:
         sys.exit("A library started a thread, which no fork can copy. Runs will start cold.")
