@@ -124,7 +124,8 @@ def see_through(job: Job, as_json: bool, *, after: int = 0, apply_to: Path | Non
 
     seen = _follow(job, after, quiet=as_json)
     outcome = job.result()
-    if apply_to is not None and outcome.succeeded and outcome.patch and outcome.patch.files:
+    applies = outcome.succeeded and outcome.patch is not None and bool(outcome.patch.files)
+    if apply_to is not None and applies:
         job_files.apply(job.patch(), apply_to)
         terminal.err.print(f"The patch was applied to {apply_to}.", markup=False)
     if as_json:
@@ -136,7 +137,7 @@ def see_through(job: Job, as_json: bool, *, after: int = 0, apply_to: Path | Non
             }
         )
     else:
-        job_view.print_outcome(outcome)
+        job_view.print_outcome(outcome, is_applied=apply_to is not None and applies)
     return exit_code(outcome.state)
 
 

@@ -40,6 +40,7 @@ class Teller:
         self._console = console
         self._spinner = spinner
         self._writing = ""
+        self._given: dict[object, object] = {}
 
     def tell(self, event: Event) -> None:
         """Tell one event; kinds that are not known here are left out."""
@@ -76,12 +77,13 @@ class Teller:
         return "\n".join([head, *lines(str(data.get("text") or ""))])
 
     def _tool(self, data: Mapping[str, Any]) -> str | None:
+        given = self._given.setdefault(data.get("tool_use_id"), data.get("input"))
         if data.get("state") != "done":
-            self._show_writing(f"{data.get('name')}: {data.get('input', '')}", again=True)
+            self._show_writing(f"{data.get('name')}: {given or ''}", again=True)
             return None
         how = "failed" if data.get("is_error") else "ok"
         seconds = float(data.get("ms") or 0) / 1000
-        head = f"  {data.get('name')}  {first_line(data.get('input'))}  {how}, {seconds:.1f} s"
+        head = f"  {data.get('name')}  {first_line(given)}  {how}, {seconds:.1f} s"
         return "\n".join([head, *(f"  | {one}" for one in lines(str(data.get("output") or "")))])
 
     def _approval(self, data: Mapping[str, Any]) -> str:
@@ -140,8 +142,8 @@ def dollars(amount: object) -> str:
     return f"${Decimal(str(amount or 0)):.4f}"
 
 
-def print_outcome(outcome: Outcome) -> None:
-    """Print how a job ended, and what to do now."""
+def print_outcome(outcome: Outcome, *, is_applied: bool = False) -> None:
+    """Print how a job ended, and what to do now, unless its patch was applied."""
     if text := outcome.text.strip():
         for one in text.splitlines():
             terminal.out.print(terminal.show(one), markup=False)
@@ -157,6 +159,8 @@ def print_outcome(outcome: Outcome) -> None:
             "patch": describe_patch(outcome),
         }
     )
+    if is_applied:
+        return
     if outcome.patch is not None and outcome.patch.files:
         terminal.err.print(f"  -> flowforge job patch {outcome.job} | git apply", markup=False)
     elif not outcome.succeeded:

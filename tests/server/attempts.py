@@ -64,10 +64,11 @@ async def take_turn(engine: AsyncEngine, lease: Lease, n: int, usd: str = "0.012
     await turns.finish_tool(
         engine, lease, n, f"toolu_{n}", result="made", is_error=False, milliseconds=12, tree="t"
     )
-    tool = {"n": n, "tool_use_id": f"toolu_{n}", "name": "bash", "input": "make"}
+    tool = {"n": n, "tool_use_id": f"toolu_{n}", "name": "bash"}
     replied = {"n": n, "state": "replied", "stop_reason": "tool_use", "text": f"Step {n}."}
     done = {"state": "done", "is_error": False, "ms": 12, "output": "made"}
-    told = [("turn", {**replied, "tools": ["bash"], "usd": usd}), ("tool", {**tool, **done})]
+    told = [("turn", {**replied, "tools": ["bash"], "usd": usd})]
+    told += [("tool", {**tool, "state": "started", "input": "make"}), ("tool", {**tool, **done})]
     await events.append(engine, lease.job, told)
 
 

@@ -80,7 +80,7 @@ def test_a_job_that_did_not_succeed_exits_with_1_and_prints_one_object(
         said = flowforge("job", "run", "-", "--label", "for=json", "--json", stdin="Do it.\n")
     assert said.code == 1
     assert said.json["outcome"]["state"] == "max_turns"
-    assert [event["seq"] for event in said.json["events"]] == list(range(1, 9))
+    assert [event["seq"] for event in said.json["events"]] == list(range(1, 11))
     assert said.json["job"]["state"] == "max_turns"
 
 
@@ -147,7 +147,7 @@ def test_what_a_job_left_is_shown_written_and_applied(flowforge: Command, server
     shown = flowforge("job", "get", job).out
     assert "left behind   patch, output-1-0" in shown
     assert job in flowforge("job", "list", "--state", "succeeded").out
-    assert flowforge("job", "tail", job, "--after", "7").code == 0
+    assert flowforge("job", "tail", job, "--after", "9").code == 0
 
 
 def test_a_patch_that_does_not_apply_touches_nothing(flowforge: Command, server: Running) -> None:
