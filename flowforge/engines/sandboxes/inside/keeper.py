@@ -22,7 +22,7 @@ TICK_SECONDS = 0.05
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 _WRITABLE = select.POLLOUT | select.POLLERR
 _FEW = 2
-"""More than one part in so many of the processes allowed may not be left when a command ends."""
+"""No more than one part in so many of the processes allowed may be left between commands."""
 
 
 class Keeper:
@@ -114,6 +114,7 @@ class Keeper:
             self._to_send += frames.pack(frames.PONG)
 
     def _start(self, number: int, request: dict[str, Any]) -> None:
+        self._make_room()
         try:
             run = Run.start(self._place, request, self._count_kills())
         except BlockingIOError:  # no process is left, so what holds them all has to go
@@ -159,15 +160,14 @@ class Keeper:
     def _is_hungry(self, now: float) -> bool:
         """Whether there is too much memory, or ever more files where no disk bounds them."""
         self._next_look = now + TICK_SECONDS
-        before, self._files = self._files, watch.count_files(room.WRITABLE)
-        too_many = self._files > max(before, self._place.bounds.files)
+        most = self._place.bounds.files
+        before, self._files = self._files, watch.count_files(room.WRITABLE, most)
+        too_many = self._files > max(before, most)
         return too_many or watch.look().private_bytes > self._memory_bytes
 
     def _finish(self, number: int, run: Run) -> None:
         """Tell how a run ended, and keep its pipe open for what it left in the background."""
-        most = self._place.bounds.processes // _FEW
-        if self._has_children and watch.look().processes > most:
-            self._kill_all()
+        self._make_room()
         if (left := run.close()) is not None:
             self._left_open.append(left)
         values = {
@@ -177,6 +177,12 @@ class Keeper:
             "out_of_memory": run.out_of_memory or self._count_kills() > run.kills_before,
         }
         self._to_send += frames.pack_values(frames.END, number, values)
+
+    def _make_room(self) -> None:
+        """End what is left in the background when a next command could not start its own."""
+        most = self._place.bounds.processes // _FEW
+        if self._has_children and watch.look().processes > most:
+            self._kill_all()
 
     def _kill_all(self) -> None:
         """End every process but this one. In one step: none can be born meanwhile."""

@@ -19,10 +19,10 @@ class Seen:
     """Memory that is not the content of a file, summed; what they share by purpose is not in it."""
 
 
-def count_files(places: Iterable[Path]) -> int:
-    """Files on all disks that can be written: each costs memory of the kernel."""
+def count_files(places: Iterable[Path], most: int) -> int:
+    """Files on disks that would hold more than `most`: each costs memory of the kernel."""
     disks = {place.stat().st_dev: os.statvfs(place) for place in places}
-    return sum(disk.f_files - disk.f_ffree for disk in disks.values())
+    return sum(disk.f_files - disk.f_ffree for disk in disks.values() if disk.f_files > most)
 
 
 def look() -> Seen:
