@@ -42,9 +42,8 @@ _BY_TYPE: dict[str, Kind] = {
     "authentication_error": "credential",
     "permission_error": "credential",
     "billing_error": "spend",
-    "invalid_request_error": "request",
-    "not_found_error": "request",
 }
+_WRONG_TYPES = ("invalid_request_error", "not_found_error")
 _BY_STATUS: dict[int, Kind] = {
     401: "credential",
     402: "spend",
@@ -94,7 +93,9 @@ def classify(
         return "too_long"
     if type in _BY_TYPE:
         return _BY_TYPE[type]
-    if status is None or status in (200,) or status >= 500:
+    if status in (None, 200) and type in _WRONG_TYPES:
+        return "request"
+    if status is None or status == 200 or status >= 500:
         return _BY_STATUS.get(status or 0, "again")
     return _BY_STATUS.get(status, "request")
 
