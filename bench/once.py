@@ -17,9 +17,11 @@ from pydantic import TypeAdapter
 
 from bench.contenders import NAME, TARGET
 from bench.sampling import proportional_bytes
-from flowforge.engines.backup import catalogue, examining, loading
-from flowforge.engines.backup.dump import take_copy
-from flowforge.engines.backup.store import Store, open_store
+from flowforge.engines.backup.dumping.dump import take_copy
+from flowforge.engines.backup.loading import loading
+from flowforge.engines.backup.proving import examining
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.store import Store, open_store
 from flowforge.engines.postgres import installations
 from flowforge.rules.addresses import PostgresAddress, StoreAddress
 

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from bench.sampling import folder_bytes
 from bench.stand import stop, wait_until
-from flowforge.engines.backup.store import open_store
+from flowforge.engines.backup.stores.store import open_store
 from flowforge.rules.addresses import FolderAddress, S3Address, StoreAddress
 
 BUCKET = "bench"

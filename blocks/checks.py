@@ -139,7 +139,7 @@ def check_store(name: str, block: BackupStore) -> Mapping[str, JsonValue]:
     address = block.address(name)
     if isinstance(address, FolderAddress):
         return _check_folder(name, address.folder)
-    from flowforge.engines.backup.s3_check import try_bucket  # botocore is large
+    from flowforge.engines.backup.stores.s3_check import try_bucket  # botocore is large
 
     return {"where": block.where, "problems": list(try_bucket(address))}
 

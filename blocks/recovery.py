@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, field_validator
 
-from flowforge.engines.backup import recovery
+from flowforge.engines.backup.seals import recovery
 from flowforge.errors import Refused
 
 

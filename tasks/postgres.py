@@ -10,8 +10,10 @@ from prefect import get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import lookup
-from flowforge.engines.backup import dump, keeping, proof, restore, tables
-from flowforge.engines.backup.store import open_store
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.proving import proof
+from flowforge.engines.backup.restoring import keeping, restore, tables
+from flowforge.engines.backup.stores.store import open_store
 from flowforge.rules import kept, names
 from flowforge.rules.backups import Copy, Manifest, Proof, RunFacts
 from flowforge.rules.kept import KeptDatabase

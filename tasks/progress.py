@@ -9,7 +9,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from flowforge.engines.backup.progress import Progress
+from flowforge.engines.backup.dumping.progress import Progress
 
 _EVERY_SECONDS = 2.0
 

@@ -10,8 +10,9 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks import lookup
-from flowforge.engines.backup import inventory, rotation
-from flowforge.engines.backup.store import open_store
+from flowforge.engines.backup.seals import rotation
+from flowforge.engines.backup.shelf import inventory
+from flowforge.engines.backup.stores.store import open_store
 from flowforge.rules.recipients import Recipient
 from tasks import retrying
 

@@ -11,8 +11,8 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks import RedisServer, lookup
-from flowforge.engines.backup import catalogue, forget
-from flowforge.engines.backup.store import open_store
+from flowforge.engines.backup.shelf import catalogue, forget
+from flowforge.engines.backup.stores.store import open_store
 from flowforge.engines.redis import copying, elasticache, proving, restoring
 from flowforge.errors import Refused
 from flowforge.rules import names, redis_snapshots, retention

@@ -9,17 +9,10 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import lookup
-from flowforge.engines.backup import (
-    catalogue,
-    examining,
-    fence,
-    forget,
-    history,
-    holds,
-    mirror,
-    renames,
-)
-from flowforge.engines.backup.store import open_store
+from flowforge.engines.backup.dumping import fence
+from flowforge.engines.backup.proving import examining
+from flowforge.engines.backup.shelf import catalogue, forget, history, holds, mirror, renames
+from flowforge.engines.backup.stores.store import open_store
 from flowforge.errors import Damaged, Refused
 from flowforge.rules import drills, restores, retention
 from flowforge.rules.backups import Copy, Level, Manifest, Proof

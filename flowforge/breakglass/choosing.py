@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from flowforge.engines.backup import catalogue
-from flowforge.engines.backup.store import Store
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.store import Store
 from flowforge.errors import Refused
 from flowforge.rules import names
 from flowforge.rules.backups import Copy, Level

@@ -12,8 +12,11 @@ import typer
 
 from flowforge import terminal
 from flowforge.breakglass import choosing, hints, showing, sources
-from flowforge.engines.backup import catalogue, dump, examining, proof, restore
-from flowforge.engines.backup.store import Store
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.proving import examining, proof
+from flowforge.engines.backup.restoring import restore
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.store import Store
 from flowforge.errors import Busy, Damaged, FlowForgeError, Refused
 from flowforge.rules import names, restores
 from flowforge.rules.backups import Copy, Manifest, Proof, RunFacts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from flowforge import terminal
-from flowforge.engines.backup.restore import Restoration
+from flowforge.engines.backup.restoring.restore import Restoration
 from flowforge.errors import Refused
 from flowforge.rules import restores
 from flowforge.rules.backups import Copy, Manifest, Proof

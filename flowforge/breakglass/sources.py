@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from flowforge.engines.backup import keys
-from flowforge.engines.backup.store import Store, open_store
+from flowforge.engines.backup.seals import keys
+from flowforge.engines.backup.stores.store import Store, open_store
 from flowforge.errors import Refused
 from flowforge.rules import names
 from flowforge.rules.addresses import (

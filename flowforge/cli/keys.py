@@ -33,7 +33,7 @@ def add_key(
     context: typer.Context, name: Name, json: JsonFlag = False, profile: ProfileOption = None
 ) -> None:
     """Save a key that opens sealed copies, read from standard input."""
-    from flowforge.engines.backup import recovery  # a compiled module that only this needs
+    from flowforge.engines.backup.seals import recovery
 
     names.check_system_name(name, kind="key")
     if context.args:

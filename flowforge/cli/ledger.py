@@ -36,8 +36,8 @@ def rebuild(
 ) -> None:
     """Make the catalogue anew from every copy and proof in the stores."""
     from flowforge import ledger
-    from flowforge.engines.backup import catalogue, history
-    from flowforge.engines.backup.store import open_store
+    from flowforge.engines.backup.shelf import catalogue, history
+    from flowforge.engines.backup.stores.store import open_store
     from flowforge.ledger import protection, queries
 
     url = _ledger_url()

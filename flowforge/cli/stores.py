@@ -114,7 +114,7 @@ def _keys(key_id_env: str | None, secret_env: str | None) -> dict[str, JsonValue
 
 def _prove_recovery(recipients: list[str], file: Path | None) -> None:
     """Let no copy be sealed before a key was seen to open what is sealed like it."""
-    from flowforge.engines.backup import recovery  # a compiled module that only this needs
+    from flowforge.engines.backup.seals import recovery
 
     if file is None:
         raise Refused(
@@ -135,7 +135,7 @@ def _prove_recovery(recipients: list[str], file: Path | None) -> None:
 def _try(address: StoreAddress) -> list[str]:
     """Write to a store before its name is saved."""
     if isinstance(address, S3Address):
-        from flowforge.engines.backup.s3_check import try_bucket  # botocore is large
+        from flowforge.engines.backup.stores.s3_check import try_bucket  # botocore is large
 
         return try_bucket(address)
     folder = address.folder

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flowforge.engines.backup import dump
+from flowforge.engines.backup.dumping import dump
 from flowforge.engines.postgres.connection import connect
 from flowforge.rules.addresses import PostgresAddress
 from tests.breakglass.test_commands import SCHEMA, answer, breakglass, count, url_of

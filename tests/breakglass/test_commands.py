@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from flowforge.engines.backup import catalogue, examining
-from flowforge.engines.backup.dump import take_copy
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping.dump import take_copy
+from flowforge.engines.backup.proving import examining
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres.connection import connect
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Level

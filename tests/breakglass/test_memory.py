@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from bench.sampling import Sampler
-from flowforge.engines.backup.dump import take_copy
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping.dump import take_copy
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres.connection import connect
 from flowforge.rules.addresses import PostgresAddress
 from tests.breakglass.test_commands import url_of

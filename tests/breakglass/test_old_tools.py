@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from flowforge.engines.backup import loading, proof
-from flowforge.engines.backup.dump import take_copy
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping.dump import take_copy
+from flowforge.engines.backup.loading import loading
+from flowforge.engines.backup.proving import proof
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.connection import connect
 from flowforge.errors import Refused

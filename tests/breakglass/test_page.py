@@ -12,8 +12,8 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from flowforge.engines.backup.dump import take_copy
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping.dump import take_copy
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.rules.addresses import PostgresAddress
 from tests.breakglass.test_commands import SCHEMA, count, url_of
 from tests.breakglass.test_without_flowforge import commands

@@ -13,8 +13,8 @@ import httpx
 import pyrage
 import pytest
 
-from flowforge.engines.backup import catalogue
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres.connection import connect
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Copy, Level

@@ -10,9 +10,10 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from flowforge.engines.backup import catalogue, examining
-from flowforge.engines.backup.dump import take_copy
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping.dump import take_copy
+from flowforge.engines.backup.proving import examining
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.connection import connect
 from flowforge.rules.addresses import PostgresAddress

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from flowforge import ledger
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.cluster import scratch_server
 from flowforge.engines.postgres.connection import connect

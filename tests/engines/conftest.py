@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.cluster import scratch_server
 from flowforge.engines.postgres.connection import connect

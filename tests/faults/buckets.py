@@ -16,8 +16,8 @@ import boto3
 import httpx
 from pydantic import SecretStr
 
-from flowforge.engines.backup.s3 import S3Store
-from flowforge.engines.backup.s3_link import Limits
+from flowforge.engines.backup.stores.s3 import S3Store
+from flowforge.engines.backup.stores.s3_link import Limits
 from flowforge.rules.addresses import S3Address
 from tests.ports import free_port
 

@@ -14,7 +14,7 @@ from pyrage.x25519 import Identity
 from blocks.recovery import BackupKey
 from blocks.storage import BackupStore
 from flowforge import ledger
-from flowforge.engines.backup import keys
+from flowforge.engines.backup.seals import keys
 from flowforge.errors import Refused
 from flowforge.ledger import queries
 from flowforge.rules.addresses import PostgresAddress

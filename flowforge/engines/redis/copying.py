@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from flowforge.engines.backup import keys, sending
-from flowforge.engines.backup.dump import flowforge_version
-from flowforge.engines.backup.packing import Packer
+from flowforge.engines.backup.dumping.dump import flowforge_version
+from flowforge.engines.backup.dumping.packing import Packer
+from flowforge.engines.backup.seals import keys, sending
 from flowforge.engines.backup.steps import reached
-from flowforge.engines.backup.store import Store
+from flowforge.engines.backup.stores.store import Store
 from flowforge.engines.redis import connection, programs, rdb, transfer
 from flowforge.engines.redis.survey import survey
 from flowforge.errors import Damaged

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flowforge.engines.backup import reading
+from flowforge.engines.backup.loading import reading
 from flowforge.engines.backup.steps import reached
-from flowforge.engines.backup.store import Store
+from flowforge.engines.backup.stores.store import Store
 from flowforge.engines.redis import connection, programs, rdb, scratch
 from flowforge.errors import Damaged, FlowForgeError, Refused, Unavailable
 from flowforge.rules import redis_copies

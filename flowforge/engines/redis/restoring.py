@@ -17,9 +17,9 @@ from pathlib import Path
 
 import redis
 
-from flowforge.engines.backup import catalogue, holds
+from flowforge.engines.backup.shelf import catalogue, holds
 from flowforge.engines.backup.steps import reached
-from flowforge.engines.backup.store import Store
+from flowforge.engines.backup.stores.store import Store
 from flowforge.engines.redis import (
     connection,
     contents,

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flowforge.engines.backup import keys, sending
-from flowforge.engines.backup.folder import FolderStore
-from flowforge.engines.backup.packing import add_member
-from flowforge.engines.backup.store import Store
+from flowforge.engines.backup.dumping.packing import add_member
+from flowforge.engines.backup.seals import keys, sending
+from flowforge.engines.backup.stores.folder import FolderStore
+from flowforge.engines.backup.stores.store import Store
 from flowforge.rules import names
 from flowforge.rules.backups import Manifest, StoredObject
 from flowforge.rules.proofs import Level, ProofMark

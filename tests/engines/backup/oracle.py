@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
 
-from flowforge.engines.backup import dump, loading, pgdump
-from flowforge.engines.backup.dumptext import DumpFacts, DumpScanner
-from flowforge.engines.backup.folder import FolderStore
-from flowforge.engines.backup.survey import Survey, survey
+from flowforge.engines.backup.dumping import dump, pgdump
+from flowforge.engines.backup.dumping.dumptext import DumpFacts, DumpScanner
+from flowforge.engines.backup.dumping.survey import Survey, survey
+from flowforge.engines.backup.loading import loading
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection, installations
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Manifest

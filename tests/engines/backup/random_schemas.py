@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from flowforge.engines.backup.identifiers import quoted
+from flowforge.engines.backup.dumping.identifiers import quoted
 
 _ODD = st.text(st.sampled_from("ab \"'\\.,;:()$%{}\n\t`*/-é漢"), min_size=1, max_size=12)
 _TEXTS = st.text(st.sampled_from("ab \"'\\.,;{}()N\n\t\r\b\x01é漢😀"), max_size=30)

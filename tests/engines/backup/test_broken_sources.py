@@ -18,10 +18,12 @@ import psutil
 import psycopg
 import pytest
 
-from flowforge.engines.backup import catalogue, dump, examining, relations, tablelocks
-from flowforge.engines.backup.dump import Engine
-from flowforge.engines.backup.folder import FolderStore
-from flowforge.engines.backup.store import Upload
+from flowforge.engines.backup.dumping import dump, relations, tablelocks
+from flowforge.engines.backup.dumping.dump import Engine
+from flowforge.engines.backup.proving import examining
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
+from flowforge.engines.backup.stores.store import Upload
 from flowforge.engines.postgres import connection
 from flowforge.engines.postgres.cluster import Cluster, wait_until_ready
 from flowforge.engines.postgres.installations import Installation
@@ -244,8 +246,8 @@ def test_a_table_locked_by_somebody_is_waited_for_and_then_told(
 COPY_AND_WEIGH = """
 import json, resource, sys
 from pathlib import Path
-from flowforge.engines.backup import dump
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.rules.addresses import PostgresAddress
 address = PostgresAddress.model_validate_json(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from flowforge.engines.backup import catalogue, history, inventory
-from flowforge.engines.backup.folder import FolderStore
-from flowforge.engines.backup.s3 import S3Store
+from flowforge.engines.backup.shelf import catalogue, history, inventory
+from flowforge.engines.backup.stores.folder import FolderStore
+from flowforge.engines.backup.stores.s3 import S3Store
 from flowforge.rules import names, retention
 from flowforge.rules.addresses import S3Address
 from flowforge.rules.backups import Copy, Level

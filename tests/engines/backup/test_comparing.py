@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from flowforge.engines.backup import dump, loading, proof
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.loading import loading
+from flowforge.engines.backup.proving import proof
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection, installations
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Manifest

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flowforge.engines.backup import catalogue, dump, examining, proof
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.proving import examining, proof
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection, installations
 from flowforge.errors import Refused
 from flowforge.rules import names

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowforge.engines.backup.dumptext import DumpFacts, DumpScanner
-from flowforge.engines.backup.identifiers import canonical, identifier_parts
+from flowforge.engines.backup.dumping.dumptext import DumpFacts, DumpScanner
+from flowforge.engines.backup.dumping.identifiers import canonical, identifier_parts
 from flowforge.errors import Damaged
 
 TEXT = rb"""--

@@ -11,9 +11,11 @@ from isal import isal_zlib
 from pydantic import SecretStr
 from pyrage.x25519 import Identity
 
-from flowforge.engines.backup import examining, keys, reading
-from flowforge.engines.backup.folder import FolderStore
-from flowforge.engines.backup.packing import GZIP_WINDOW
+from flowforge.engines.backup.dumping.packing import GZIP_WINDOW
+from flowforge.engines.backup.loading import reading
+from flowforge.engines.backup.proving import examining
+from flowforge.engines.backup.seals import keys
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.errors import Damaged, Refused
 from flowforge.rules.backups import Manifest
 from tests.engines.backup.copies import flip, keep_copy

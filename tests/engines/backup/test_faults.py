@@ -12,8 +12,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flowforge.engines.backup import catalogue, dump, examining, proof, restore, steps
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup import steps
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.proving import examining, proof
+from flowforge.engines.backup.restoring import restore
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection
 from flowforge.engines.postgres.installations import Installation
 from flowforge.errors import FlowForgeError, Refused, Unavailable
@@ -30,8 +34,10 @@ LARGE = (
 BACK_UP = """
 import sys
 from pathlib import Path
-from flowforge.engines.backup import catalogue, dump, examining, forget, inventory, proof
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.proving import examining, proof
+from flowforge.engines.backup.shelf import catalogue, forget, inventory
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.rules.addresses import PostgresAddress
 address = PostgresAddress.model_validate_json(sys.argv[1])
 store = FolderStore("backups", Path(sys.argv[2]))
@@ -46,8 +52,9 @@ forget.sweep(store, address.name, address.database)
 RESTORE = """
 import sys
 from pathlib import Path
-from flowforge.engines.backup import catalogue, restore
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.restoring import restore
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.rules.addresses import PostgresAddress
 address = PostgresAddress.model_validate_json(sys.argv[1])
 store = FolderStore("backups", Path(sys.argv[2]))

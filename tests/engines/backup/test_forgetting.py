@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from flowforge.engines.backup import catalogue, fence, forget, holds, inventory
-from flowforge.engines.backup.folder import FolderStore
-from flowforge.engines.backup.forget import Forgotten
-from flowforge.engines.backup.store import Locked, Stored
+from flowforge.engines.backup.dumping import fence
+from flowforge.engines.backup.shelf import catalogue, forget, holds, inventory
+from flowforge.engines.backup.shelf.forget import Forgotten
+from flowforge.engines.backup.stores.folder import FolderStore
+from flowforge.engines.backup.stores.store import Locked, Stored
 from flowforge.errors import Refused, Unavailable
 from flowforge.rules import names
 from flowforge.rules.addresses import PostgresAddress

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from flowforge.engines.backup import catalogue, databases, dump, keeping, proof, restore
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.loading import databases
+from flowforge.engines.backup.proving import proof
+from flowforge.engines.backup.restoring import keeping, restore
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection, identity
 from flowforge.errors import Damaged, FlowForgeError, Refused, Unavailable
 from flowforge.rules.addresses import PostgresAddress

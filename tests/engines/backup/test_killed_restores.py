@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from flowforge.engines.backup import catalogue, dump, restore, steps, tables
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup import steps
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.restoring import restore, tables
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.masks import Mask
@@ -23,8 +26,9 @@ MASK = Mask(table="t", column="v", expression="'nobody'")
 _HEAD = """
 import sys
 from pathlib import Path
-from flowforge.engines.backup import catalogue, restore, tables
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.restoring import restore, tables
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.masks import Mask
 address = PostgresAddress.model_validate_json(sys.argv[1])

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from flowforge.engines.backup import catalogue, dump, masking, restore
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.restoring import masking, restore
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection
 from flowforge.errors import Refused
 from flowforge.rules.addresses import PostgresAddress

@@ -10,8 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from flowforge.engines.backup import dump, examining, lanes, relations, snapshot, tablelocks
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump, lanes, relations, snapshot, tablelocks
+from flowforge.engines.backup.proving import examining
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection
 from flowforge.engines.postgres.connection import connect
 from flowforge.errors import Unavailable

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from pyrage.x25519 import Identity
 
-from flowforge.engines.backup import catalogue, examining, inventory, mirror, steps
-from flowforge.engines.backup.folder import FolderStore
-from flowforge.engines.backup.store import Store
+from flowforge.engines.backup import steps
+from flowforge.engines.backup.proving import examining
+from flowforge.engines.backup.shelf import catalogue, inventory, mirror
+from flowforge.engines.backup.stores.folder import FolderStore
+from flowforge.engines.backup.stores.store import Store
 from flowforge.rules import names
 from flowforge.rules.backups import Level, Manifest
 from flowforge.rules.proofs import Proof, Verdict
@@ -184,7 +186,7 @@ def test_killed_anywhere_the_next_run_completes_it(
     program = (
         "import sys, pathlib\n"
         "from flowforge.engines.backup import mirror\n"
-        "from flowforge.engines.backup.folder import FolderStore\n"
+        "from flowforge.engines.backup.stores.folder import FolderStore\n"
         "first, second = (FolderStore('s', pathlib.Path(p)) for p in sys.argv[1:])\n"
         "mirror.catch_up(first, second, 'shop', 'app')\n"
     )

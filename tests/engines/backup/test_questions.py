@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 import pytest
 
-from flowforge.engines.backup import booting, dump, examining, indexes, proof, questions
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.proving import booting, examining, indexes, proof, questions
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection
 from flowforge.engines.postgres.cluster import scratch_server
 from flowforge.engines.postgres.installations import Installation

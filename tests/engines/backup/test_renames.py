@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from flowforge.engines.backup import dump, renames
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.shelf import renames
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection
 from flowforge.errors import Refused
 from flowforge.rules.addresses import PostgresAddress

@@ -4,8 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from flowforge.engines.backup import catalogue, databases, dump, restore
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.loading import databases
+from flowforge.engines.backup.restoring import restore
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection
 from flowforge.errors import Refused
 from flowforge.rules.addresses import PostgresAddress

@@ -10,9 +10,11 @@ import pytest
 from pydantic import SecretStr
 from pyrage.x25519 import Identity
 
-from flowforge.engines.backup import examining, inventory, keys, rotation
-from flowforge.engines.backup.folder import FolderStore
-from flowforge.engines.backup.inventory import Inventory
+from flowforge.engines.backup.proving import examining
+from flowforge.engines.backup.seals import keys, rotation
+from flowforge.engines.backup.shelf import inventory
+from flowforge.engines.backup.shelf.inventory import Inventory
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.errors import Refused
 from flowforge.rules.backups import Manifest
 from flowforge.rules.recipients import weigh

@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
-from flowforge.engines.backup import dumptext, rowtext
-from flowforge.engines.backup.dumptext import DumpScanner
-from flowforge.engines.backup.rowtext import END_MARK, MODULUS, RowText
+from flowforge.engines.backup.dumping import dumptext, rowtext
+from flowforge.engines.backup.dumping.dumptext import DumpScanner
+from flowforge.engines.backup.dumping.rowtext import END_MARK, MODULUS, RowText
 
 # Short values of what makes rows look like something else; a backslash in a value is doubled.
 ROWS = st.lists(

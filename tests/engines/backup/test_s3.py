@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 from pyrage.x25519 import Identity
 
-from flowforge.engines.backup import forget, inventory
-from flowforge.engines.backup.s3 import S3Store
-from flowforge.engines.backup.store import FOREVER, Locked, open_store
+from flowforge.engines.backup.shelf import forget, inventory
+from flowforge.engines.backup.stores.s3 import S3Store
+from flowforge.engines.backup.stores.store import FOREVER, Locked, open_store
 from flowforge.errors import Damaged, Refused, Unavailable
 from flowforge.rules import names
 from flowforge.rules.addresses import S3Address

@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flowforge.engines.backup.s3 import S3Store
-from flowforge.engines.backup.s3_upload import choose_part_bytes
+from flowforge.engines.backup.stores.s3 import S3Store
+from flowforge.engines.backup.stores.s3_upload import choose_part_bytes
 from flowforge.errors import Refused, Unavailable
 from flowforge.rules.addresses import S3Address
 from tests.faults import proxy as faults
@@ -317,7 +317,7 @@ def store_in_another_process(address: S3Address) -> Iterator[subprocess.Popen[by
 def test_an_upload_holds_three_parts_however_large_it_is(address: S3Address, proxy: Proxy) -> None:
     program = (
         "import hashlib, os, psutil, sys\n"
-        "from flowforge.engines.backup.s3 import S3Store\n"
+        "from flowforge.engines.backup.stores.s3 import S3Store\n"
         "from flowforge.rules.addresses import S3Address\n"
         "store = S3Store(S3Address.model_validate_json(sys.argv[1]))\n"
         "store.put_new(sys.argv[2] + '.first', b'')\n"

@@ -9,9 +9,12 @@ import pytest
 from pydantic import SecretStr
 from pyrage.x25519 import Identity
 
-from flowforge.engines.backup import catalogue, keys, proof, restore
-from flowforge.engines.backup.dump import take_copy
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping.dump import take_copy
+from flowforge.engines.backup.proving import proof
+from flowforge.engines.backup.restoring import restore
+from flowforge.engines.backup.seals import keys
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres.connection import connect
 from flowforge.errors import Refused
 from flowforge.rules.addresses import PostgresAddress

@@ -10,9 +10,11 @@ import pyrage
 import pytest
 from pydantic import SecretStr
 
-from flowforge.engines.backup import examining, keys, proof, reading
-from flowforge.engines.backup.dump import take_copy
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping.dump import take_copy
+from flowforge.engines.backup.loading import reading
+from flowforge.engines.backup.proving import examining, proof
+from flowforge.engines.backup.seals import keys
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.errors import Damaged, Refused
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.backups import Level, Manifest

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from flowforge.engines.backup import catalogue, dump, proof
-from flowforge.engines.backup.dump import Engine
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.dumping.dump import Engine
+from flowforge.engines.backup.proving import proof
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection, identity
 from flowforge.engines.postgres.cluster import Cluster, wait_until_ready
 from flowforge.errors import Unavailable

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flowforge.engines.backup.folder import FolderStore
-from flowforge.engines.backup.store import Store
+from flowforge.engines.backup.stores.folder import FolderStore
+from flowforge.engines.backup.stores.store import Store
 from flowforge.errors import Damaged, Refused, Unavailable
 from tests.faults.buckets import make_bucket, open_quickly
 
@@ -113,7 +113,7 @@ def test_a_folder_that_is_gone_is_never_an_empty_listing(tmp_path: Path) -> None
 
 def test_a_killed_upload_is_swept_and_a_live_one_is_not(tmp_path: Path) -> None:
     writer = (
-        "import sys, pathlib; from flowforge.engines.backup.folder import FolderStore\n"
+        "import sys, pathlib; from flowforge.engines.backup.stores.folder import FolderStore\n"
         "with FolderStore('s', pathlib.Path(sys.argv[1])).upload('a/x') as upload:\n"
         "    upload.write(b'half'); print('writing', flush=True); sys.stdin.read()\n"
     )

@@ -9,8 +9,11 @@ from datetime import timedelta
 
 import pytest
 
-from flowforge.engines.backup import catalogue, databases, dump, keeping, restore
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.loading import databases
+from flowforge.engines.backup.restoring import keeping, restore
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection, installations
 from flowforge.errors import Refused
 from flowforge.rules.addresses import PostgresAddress
@@ -25,8 +28,9 @@ AT_ONCE = timedelta(0)
 RESTORE = """
 import sys
 from pathlib import Path
-from flowforge.engines.backup import catalogue, restore
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.restoring import restore
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.rules.addresses import PostgresAddress
 from flowforge.rules.restores import RestorePlan
 address = PostgresAddress.model_validate_json(sys.argv[1])

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from flowforge.engines.backup import catalogue, dump, tablenames, tables
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.dumping import dump
+from flowforge.engines.backup.restoring import tablenames, tables
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.postgres import connection
 from flowforge.errors import Damaged, Refused
 from flowforge.rules.addresses import PostgresAddress

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.redis import connection
 from flowforge.errors import FlowForgeError
 from flowforge.rules.redis_addresses import RedisAddress

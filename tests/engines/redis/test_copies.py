@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyrage
 
-from flowforge.engines.backup import catalogue, forget, inventory
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.shelf import catalogue, forget, inventory
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.redis import copying, proving, restoring
 from flowforge.rules import names
 from flowforge.rules.backups import Level

@@ -14,8 +14,8 @@ import pytest
 from pydantic import SecretStr
 
 from flowforge.engines import redis as steps
-from flowforge.engines.backup import catalogue, inventory
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.shelf import catalogue, inventory
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.redis import connection, copying, proving, rdb, restoring, transfer
 from flowforge.errors import Damaged, FlowForgeError, Refused, Unavailable
 from flowforge.rules import names
@@ -26,8 +26,8 @@ from tests.engines.redis.conftest import FILL, Running, Start
 BACK_UP = """
 import sys
 from pathlib import Path
-from flowforge.engines.backup import catalogue
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.redis import copying, proving
 from flowforge.rules.redis_addresses import RedisAddress
 store = FolderStore("backups", Path(sys.argv[2]))

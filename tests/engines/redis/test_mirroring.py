@@ -8,8 +8,9 @@ import pytest
 from pydantic import SecretStr
 from pyrage.x25519 import Identity
 
-from flowforge.engines.backup import keys, mirror, rotation
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.seals import keys, rotation
+from flowforge.engines.backup.shelf import mirror
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.redis import copying, proving
 from flowforge.rules import names
 from tests.engines.redis.conftest import Running

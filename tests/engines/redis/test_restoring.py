@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from flowforge.engines import redis as steps
-from flowforge.engines.backup import catalogue, holds
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.shelf import catalogue, holds
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.redis import connection, copying, restoring
 from flowforge.errors import Damaged, Refused
 from flowforge.rules import names
@@ -24,8 +24,8 @@ from tests.ports import free_port
 APPLY = """
 import sys
 from pathlib import Path
-from flowforge.engines.backup import catalogue
-from flowforge.engines.backup.folder import FolderStore
+from flowforge.engines.backup.shelf import catalogue
+from flowforge.engines.backup.stores.folder import FolderStore
 from flowforge.engines.redis import restoring
 from flowforge.rules import names
 from flowforge.rules.redis_addresses import RedisAddress

@@ -1,0 +1,1 @@
+"""Whether a copy is what was dumped: read back, restored, compared, asked."""

@@ -1,0 +1,1 @@
+"""Who can open a copy: seals to recovery keys, and their rotation."""

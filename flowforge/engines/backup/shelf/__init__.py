@@ -1,0 +1,1 @@
+"""The copies of a store together: listed, held, renamed, brought elsewhere, forgotten."""

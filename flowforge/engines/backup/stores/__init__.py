@@ -1,0 +1,1 @@
+"""Where copies are kept: a folder, or a bucket, behind one protocol."""
