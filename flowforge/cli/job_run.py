@@ -103,7 +103,7 @@ def tail(
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> int:
-    """Show what happens in a job as it happens; the exit code is 0 only if it succeeded."""
+    """Show what happens in a job as it happens; exits as `run` does."""
     with following.open_client(profile) as client:
         return see_through(client.jobs.get(job), json, after=after)
 
@@ -204,5 +204,5 @@ def _print_started(job: Job, as_json: bool) -> None:
     if as_json:
         terminal.print_json({"job": job.facts.model_dump(mode="json")})
         return
-    terminal.print_facts({"job": job.id, "state": job.state})
+    terminal.out.print(job.id, markup=False)
     terminal.err.print(f"  -> flowforge job tail {job.id}", markup=False)

@@ -180,7 +180,7 @@ def cost(job: JobArgument, json: JsonFlag = False, profile: ProfileOption = None
 
 @group.command("delete")
 def delete(job: JobArgument, json: JsonFlag = False, profile: ProfileOption = None) -> None:
-    """Delete an ended job with all its data; what it spent stays counted."""
+    """Delete an ended job; what it spent stays counted."""
     with following.open_client(profile) as client:
         client.jobs.get(job).delete()
     if json:

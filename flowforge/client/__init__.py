@@ -5,7 +5,10 @@
     run = client.run("backup-postgres/database-backup", server="shop")
     print(run.url, run.result().evidence)
 
-Agent jobs are in `flowforge.client.jobs`.
+    job = client.submit("Make the tests pass.", workspace={"kind": "git", "url": "https://..."})
+    print(job.result().state, job.patch().decode())
+
+`flowforge.client.jobs` has more on agent jobs.
 
 `FlowForge` and `AsyncFlowForge` are one client in two tempers; the functions of this module use
 the default environment. Everything goes over HTTP: the client never opens a database.
@@ -29,6 +32,7 @@ from flowforge.client.blocking_jobs import Job, Jobs
 from flowforge.client.calls import RESTORE
 from flowforge.client.default import default
 from flowforge.client.job_facts import JobDetails, NotSucceeded, Outcome, SpokenTurn
+from flowforge.client.jobs import submit
 from flowforge.client.runs import RunFacts, Step
 from flowforge.rules.backups import Copy, Operation, Proof
 from flowforge.rules.standing import DatabaseStanding
@@ -65,6 +69,7 @@ __all__ = [
     "restore_plan",
     "run",
     "status",
+    "submit",
 ]
 
 

@@ -35,7 +35,8 @@ def untrue_commands(text: str) -> list[str]:
     """`flowforge x y` of a text that the command would not understand."""
     untrue = set()
     for line in code_of(text):
-        for part in re.split(r"\s(?:\||&&|;)\s|;\s|\$\(", line.split(" #")[0]):
+        line = re.sub(r"\$\(([^()]*)\)", r" ; \1", line.split(" #")[0])
+        for part in re.split(r"\s(?:\||&&|;)\s|;\s", line):
             said = re.fullmatch(r"(?:\S*/)?flowforge(?: (\S.*))?", part.strip())
             words = shlex.split(said[1]) if said and said[1] else []
             if not _is_understood(words):
