@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-_QUERY = resources.files("flowforge.engines.backup").joinpath("definitions.sql").read_bytes()
+_QUERY = resources.files(__package__).joinpath("definitions.sql").read_bytes()
 
 
 def read_definitions(session: psycopg.Connection[Any]) -> dict[str, str]:
