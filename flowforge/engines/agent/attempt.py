@@ -250,9 +250,11 @@ async def attempt(
                 done = await turns.read(services.engine, job)
                 await happenings.add("state", state="starting", reason=services.worker)
                 work = Attempt(services, lease, found, done, watch, happenings)
-                async with _placed(work, services, lease, done, watch):
-                    yield work
-                gone.is_over = work.is_over
+                try:
+                    async with _placed(work, services, lease, done, watch):
+                        yield work
+                finally:
+                    gone.is_over = work.is_over
     finally:
         with contextlib.suppress(Unavailable):  # the lock goes with the connection
             await asyncio.shield(services.presence.let_go(lease))

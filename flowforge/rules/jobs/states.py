@@ -42,7 +42,7 @@ _NEXT: dict[State, frozenset[State]] = {
     "starting": frozenset({"queued", "running", "finishing", "waiting"}),
     "running": frozenset({"queued", "waiting", "finishing"}),
     "waiting": frozenset({"queued", "starting", "running", "finishing", "cancelled", "timed_out"}),
-    "finishing": frozenset({"queued", *ENDS}),
+    "finishing": frozenset({"queued", "waiting", *ENDS}),
 }
 
 

@@ -185,6 +185,21 @@ def test_a_fault_of_ours_lets_the_job_wait_longer_each_time_and_fails_it_in_the_
     on_stage(journal_url, story)
 
 
+def test_a_job_that_was_given_back_stays_so_whatever_follows(journal_url: str) -> None:
+    async def story(stage: Stage) -> None:
+        job = await stage.submit({"tools": [ADD]}, approval={"commands": ["*"]})
+        with pytest.raises(asyncio.CancelledError):
+            async with stage.attempt(job) as work:
+                assert await work.step() is None
+                assert (await work.finish()).state == "waiting"
+                raise asyncio.CancelledError
+        found = await stage.job(job)
+        assert (found.state, found.fence) == ("waiting", 1)
+        assert str(found.reason).startswith("approval: ")
+
+    on_stage(journal_url, story)
+
+
 def test_a_zombie_writes_nothing_more(journal_url: str) -> None:
     async def story(stage: Stage) -> None:
         job = await stage.submit(
