@@ -76,8 +76,9 @@ class Batcher:
 
         Raises:
             Ended: The request was refused, or somebody canceled its batch.
-            Parked: The batch has not ended.
+            Parked: The batch has not ended, or the account is not accepted.
         """
+        await self._caller.recovery.check()
         note = await self._read(n)
         if note is None or note.is_void:
             if not batches.is_in_time(self._job.spec, datetime.now(UTC)):

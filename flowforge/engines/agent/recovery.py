@@ -36,6 +36,16 @@ class Recovery:
         self._engine, self._credential, self._models = engine, credential, models
         self._happenings = happenings
 
+    async def check(self) -> None:
+        """Make sure that the account may be used.
+
+        Raises:
+            Parked: It is not accepted; it is left alone.
+        """
+        why = await patiently(lambda: breakers.why_open(self._engine, self._credential))
+        if why is not None:
+            raise Parked(f"account {self._credential}: {why}", BREAKER_SECONDS)
+
     async def recover(self, n: int | None, call: int, failures: list[Failure]) -> None:
         """Wait as long as the last failure asks for.
 

@@ -9,6 +9,7 @@ import pytest
 from flowforge import ledger
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.connection import connect
+from flowforge.engines.sandboxes.local import LocalProvider
 from flowforge.rules.addresses import PostgresAddress
 from tests.ledger.conftest import url_of
 
@@ -21,3 +22,11 @@ def journal_url(server: Callable[[int], PostgresAddress]) -> str:
     url = url_of(address, "journal_of_agents")
     ledger.migrate(url)
     return url
+
+
+@pytest.fixture
+def local() -> LocalProvider:
+    provider = LocalProvider()
+    if missing := provider.why_not():
+        pytest.skip(str(missing))
+    return provider

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from anthropic.types.messages import MessageBatch
 
 from flowforge.engines.agent.batches import Batches
-from flowforge.ledger.journal import artifacts, prices, sweeping
+from flowforge.ledger.journal import artifacts, breakers, prices, sweeping
 from flowforge.ledger.journal.connection import run
 from flowforge.rules.jobs import batches
 from flowforge.rules.jobs.prices import cost
@@ -165,3 +165,20 @@ def test_a_job_that_ends_otherwise_has_its_batch_canceled(journal_url: str) -> N
         assert stage.server.state.counters.billed_turns == 0
 
     on_stage(journal_url, story, batch_seconds=60)
+
+
+def test_an_account_that_is_not_accepted_is_left_alone_also_by_batch(journal_url: str) -> None:
+    async def story(stage: Stage) -> None:
+        stage.server.state.faults.add(Fault(kind="status", status=401, on="batches"))
+        job = await stage.submit(ANSWER, **relaxed())
+        for _ in range(2):
+            outcome = await stage.work(job)
+            assert outcome.state == "waiting"
+            assert str(outcome.reason).startswith("account ")
+        assert stage.server.state.counters.requests["batches"] == 1
+        found = await stage.job(job)
+        assert found.money.unknown_usd == found.money.reserved_usd == 0
+        await breakers.close_breaker(stage.engine, stage.services.model.account.name)
+        assert await until_over(stage, job) == "succeeded"
+
+    on_stage(journal_url, story)

@@ -15,14 +15,6 @@ from tests.engines.agent.worker import elsewhere
 SECRET = "hunter2-but-longer-0815"
 
 
-@pytest.fixture
-def local() -> LocalProvider:
-    provider = LocalProvider()
-    if missing := provider.why_not():
-        pytest.skip(str(missing))
-    return provider
-
-
 def test_a_secret_that_a_command_prints_is_in_nothing_that_is_kept(journal_url: str) -> None:
     encoded = base64.b64encode(SECRET.encode()).decode()
     half = len(SECRET) // 2

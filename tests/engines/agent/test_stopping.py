@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 
+import psutil
 import pytest
 import sqlalchemy as sa
 
 from flowforge.engines.agent.finishing import Outcome
 from flowforge.engines.agent.hands import LOST
+from flowforge.engines.sandboxes.local import LocalProvider
 from flowforge.engines.sandboxes.sandbox import Sandbox, SandboxLost
 from flowforge.errors import Busy, Refused
 from flowforge.ledger.journal import artifacts, events, jobs, orphans
@@ -86,23 +88,34 @@ def test_a_cancel_ends_a_reply_that_comes_and_keeps_what_there_is(journal_url: s
     on_stage(journal_url, story)
 
 
-def test_a_cancel_ends_a_command_and_all_it_started(journal_url: str) -> None:
+def sleeping() -> list[int]:
+    """The processes of the test that follows."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if process.info["cmdline"] == ["sleep", "61.37"]
+    ]
+
+
+def test_a_cancel_ends_a_command_and_all_it_started(journal_url: str, local: LocalProvider) -> None:
     async def story(stage: Stage) -> None:
-        command = "echo y > begun; echo $$ > $HOME/pid; sleep 60"
+        command = "setsid sleep 61.37 & sleep 61.37"
         job = await stage.submit({"tools": [ADD]}, {"tools": [{"bash": command}]})
         async with under_way(stage, job) as task:
             await until(stage, job, "tool", n=2, state="started")
+            while len(sleeping()) < 2:
+                await asyncio.sleep(0.02)
             began = time.monotonic()
             await jobs.request_cancel(stage.engine, job, "ann")
             outcome = await task
         assert time.monotonic() - began < 5
         assert outcome.state == "cancelled"
-        patch = await patch_of(stage, job)
-        assert "+x" in patch
+        assert sleeping() == []
+        assert "+x" in await patch_of(stage, job)
         (turn,) = [turn for turn in await stage.turns(job) if turn.n == 2]
         assert [call.done for call in turn.tools] == [False]
 
-    on_stage(journal_url, story)
+    on_stage(journal_url, story, provider=local)
 
 
 def test_the_model_is_told_before_time_is_up_and_then_the_job_ends(journal_url: str) -> None:
