@@ -1,8 +1,7 @@
 """What happens in a job, on its way to the people who follow it: masked, gathered, written.
 
-Text that streams in is gathered for a moment, so that a fast reply is a few events and not
-thousands; what happens in one breath is written at once. While the ledger is away everything waits
-here.
+What streams in is gathered for a moment, so that a fast reply is a few events and not thousands,
+and a fast turn one write and not ten. While the ledger is away everything waits here.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from flowforge.ledger.journal import events
 from flowforge.ledger.journal.leases import Fenced, Lease
 
 GATHER_SECONDS = 0.25
-SOON_SECONDS = 0.05
 MOST_WAITING = 10_000
 
 
@@ -39,7 +37,7 @@ class Happenings:
         self._text: tuple[int, int, Stream] | None = None
         self._gathered = ""
         self._flushing = asyncio.Lock()
-        self._coming: dict[float, asyncio.Task[None]] = {}
+        self._later: asyncio.Task[None] | None = None
 
     def text(self, n: int, call: int, delta: str) -> None:
         """A piece of the reply to call `call` of turn `n`."""
@@ -47,13 +45,13 @@ class Happenings:
             self._end_text()
             self._text = (n, call, self._redactor.stream())
         self._gathered += self._text[2].feed_text(delta)
-        self._flush_in(GATHER_SECONDS)
+        self._flush_soon()
 
     def tell(self, kind: str, **data: Any) -> None:
         """Something happened; it is written in a moment, with what follows until then."""
         self._end_text()
         self._waiting.append((kind, self.masked(data)))
-        self._flush_in(SOON_SECONDS)
+        self._flush_soon()
 
     async def add(self, kind: str, **data: Any) -> None:
         """Something happened; it is written before this returns, if the ledger answers."""
@@ -90,20 +88,19 @@ class Happenings:
 
     async def close(self) -> None:
         """Write what is left."""
-        for coming in self._coming.values():
-            coming.cancel()
+        if self._later is not None:
+            self._later.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await coming
+                await self._later
         self._end_text()
         await self.flush()
 
-    def _flush_in(self, seconds: float) -> None:
-        coming = self._coming.get(seconds)
-        if coming is None or coming.done():
-            self._coming[seconds] = asyncio.create_task(self._flush_after(seconds))
+    def _flush_soon(self) -> None:
+        if self._later is None or self._later.done():
+            self._later = asyncio.create_task(self._flush_later())
 
-    async def _flush_after(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    async def _flush_later(self) -> None:
+        await asyncio.sleep(GATHER_SECONDS)
         with contextlib.suppress(Fenced):  # who works on is told by the next write
             await self.flush()
 
