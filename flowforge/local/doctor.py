@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from flowforge.engines.postgres import identity, installations
+from flowforge.engines.sandboxes import local as sandboxes
 from flowforge.errors import FlowForgeError, Refused, Unavailable
 from flowforge.local import database, health, ports, processes, published, server_api
 from flowforge.local.state import StateFolder
@@ -49,6 +50,7 @@ def examine(settings: Settings, folder: StateFolder) -> list[Finding]:
         ("locale", check_locale),
         ("PostgreSQL programs", check_programs),
         ("PostgreSQL account", check_account),
+        ("sandboxes", check_sandboxes),
         ("disk", lambda: check_disk(folder.path)),
         ("memory", lambda: check_memory(folder)),
         ("state", lambda: check_state(folder)),
@@ -121,6 +123,15 @@ def check_account() -> Iterator[Finding]:
     chosen = identity.choose_identity()
     said = "as yourself" if chosen.kind == "self" else f"you are root; it runs in a {chosen.kind}"
     yield Finding("PostgreSQL account", True, said.replace("in a account", "as account"))
+
+
+def check_sandboxes() -> Iterator[Finding]:
+    """Whether commands of agent jobs can be shut in here, found out by shutting one in."""
+    why = sandboxes.why_not()
+    if why is not None:
+        yield Finding("sandboxes", False, why.message, why.hint)
+    else:
+        yield Finding("sandboxes", True, "can be made: namespaces, Landlock and limits are there")
 
 
 def check_disk(state: Path) -> Iterator[Finding]:
