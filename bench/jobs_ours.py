@@ -76,20 +76,23 @@ def spec(asked: dict[str, Any], *, turns: int) -> JobSpec:
     )
 
 
-async def do_one(with_them: Services, asked: dict[str, Any]) -> None:
-    """Submit a job and bring it to its end."""
+async def do_one(with_them: Services, asked: dict[str, Any]) -> float:
+    """Submit a job and bring it to its end; how many seconds it took until its first turn."""
+    began = time.monotonic()
     job, _ = await jobs.submit(with_them.engine, spec(asked, turns=60))
     async with attempt(with_them, job) as work:
+        seconds = time.monotonic() - began
         while await work.step() is not None:
             pass
         ended = await work.finish()
     assert ended.result is not None
     assert (ended.state, ended.result["turns"]) == ("succeeded", jobs_meter.TURNS), ended
     assert ended.result["patch"]["proven"], ended
+    return seconds
 
 
 async def many(asked: dict[str, Any], meter: Meter) -> None:
-    """A job alone, then all others at once."""
+    """A job alone, then all others at once, then one alone in a process that is warm."""
     async with services(asked) as with_them:
         await do_one(with_them, asked)
         meter.started()
@@ -97,6 +100,7 @@ async def many(asked: dict[str, Any], meter: Meter) -> None:
         statements.watch(with_them.engine)
         await asyncio.gather(*(do_one(with_them, asked) for _ in range(asked["jobs"])))
         meter.done(statements=statements.count)
+        jobs_meter.tell(job_start=await do_one(with_them, asked))
 
 
 async def long(asked: dict[str, Any]) -> None:
