@@ -66,7 +66,8 @@ SELECT {_SUMMARY} FROM flowforge.jobs
 _CANCEL = sa.text("""
 UPDATE flowforge.jobs
    SET cancel_requested_at = coalesce(cancel_requested_at, now()),
-       cancel_requested_by = coalesce(cancel_requested_by, :by)
+       cancel_requested_by = coalesce(cancel_requested_by, :by),
+       not_before = CASE WHEN state = 'waiting' THEN now() ELSE not_before END
  WHERE id = :job AND state <> ALL(:ends)
 """)
 
@@ -205,15 +206,18 @@ async def list_jobs(
 
 
 async def request_cancel(engine: AsyncEngine, job: str, by: str) -> None:
-    """Ask that a job ends. One without a worker ends at once; asking twice changes nothing.
+    """Ask that a job ends; asking twice changes nothing.
+
+    One that has done nothing yet and has no worker ends at once. One that waits is due at once: an
+    attempt ends it, and keeps what it did.
 
     Raises:
         Refused: It has ended otherwise, or there is none.
     """
     await run(engine, _CANCEL, {"job": job, "by": by, "ends": list(states.ENDS)})
-    if await give_up(engine, job, "cancelled", f"cancelled by {by}"):
-        return
     found = await look(engine, job)
+    if not found.turns and await give_up(engine, job, "cancelled", f"cancelled by {by}"):
+        return
     if states.is_end(found.state) and found.state != "cancelled":
         raise Refused(
             f"{job} has ended already: {found.state}.", hint="There is nothing to cancel."

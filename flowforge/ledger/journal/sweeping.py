@@ -60,12 +60,14 @@ class Held(Value):
 _HOPELESS = sa.text(f"""
 SELECT id AS job,
        CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE 'timed_out' END AS state,
-       CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled by ' || coalesce(cancel_requested_by, 'somebody')
+       CASE WHEN cancel_requested_at IS NOT NULL
+            THEN 'cancelled by ' || coalesce(cancel_requested_by, 'somebody')
             WHEN deadline <= now() THEN 'its deadline passed while it was ' || state
             ELSE 'its time was up while it was ' || state END AS reason
   FROM flowforge.jobs
  WHERE state IN ('queued', 'waiting')
-   AND (cancel_requested_at IS NOT NULL
+   AND ((turns = 0 AND cancel_requested_at IS NOT NULL)
+        OR cancel_requested_at <= now() - make_interval(secs => :patience)
         OR (turns = 0 AND ({_TIME_IS_UP.replace(":now", "now()")}))
         OR ({_TIME_IS_UP.replace(":now", "now() - make_interval(secs => :patience)")}))
 """)

@@ -88,6 +88,26 @@ def test_a_cancel_ends_a_reply_that_comes_and_keeps_what_there_is(journal_url: s
     on_stage(journal_url, story)
 
 
+def test_a_cancel_while_it_waits_keeps_what_it_did(journal_url: str) -> None:
+    async def story(stage: Stage) -> None:
+        job = await stage.submit(
+            {"tools": [ADD]},
+            {"tools": [{"bash": "git push"}]},
+            approval={"commands": ["git push*"]},
+        )
+        assert (await stage.work(job)).state == "waiting"
+        await jobs.request_cancel(stage.engine, job, "ann")
+        asked = stage.asked
+        (due,) = await orphans.list_due(stage.engine)
+        assert due.job == job
+        outcome = await stage.work(job)
+        assert (outcome.state, outcome.reason) == ("cancelled", "cancelled by ann")
+        assert stage.asked == asked
+        assert "+x" in await patch_of(stage, job)
+
+    on_stage(journal_url, story)
+
+
 def sleeping() -> list[int]:
     """The processes of the test that follows."""
     return [
