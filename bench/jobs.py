@@ -190,7 +190,8 @@ def long_job(ground: Ground) -> Table:
         notes=[
             f"Medians of one job that runs alone; {a_turn:.1f} transactions a turn.",
             "Journal is the time of its statements, the wait for the disk included.",
-            "The engine's CPU grows because every request carries all that was said before.",
+            "The engine's CPU is all of its turn: the request with all that was said before, the "
+            "command, the files as a Git tree, the journal.",
         ],
     )
 
