@@ -54,7 +54,7 @@ class GitSource(Value):
     kind: Literal["git"] = "git"
     url: str = Field(
         description="https://..., ssh://... or a local path; without a password in it",
-        pattern=r"^(https?://[^@\s]+|ssh://\S+|git@\S+:\S+|file:///\S+|/\S+)$",
+        pattern=r"^(https?://[^@\s]+|ssh://\S+|git@\S+:\S+|file:///[^\n]+|/[^\n]+)$",
     )
     ref: str = Field(default="HEAD", description="A branch, tag or commit", min_length=1)
     subdir: RelativePath | None = Field(
