@@ -35,7 +35,7 @@ def test_passwords_stay_the_same(folder: StateFolder) -> None:
     passwords = folder.read_passwords()
     folder.write_secrets(passwords, "postgresql://ledger")
     assert folder.read_passwords() == passwords
-    assert len(set(passwords.values())) == len(passwords) == 4
+    assert len(set(passwords.values())) == len(passwords) == 5
 
 
 def test_databases_without_their_passwords_are_refused(folder: StateFolder) -> None:

@@ -185,7 +185,7 @@ def test_killed_anywhere_the_next_run_completes_it(
     prove(first, made, "proven", 1)
     program = (
         "import sys, pathlib\n"
-        "from flowforge.engines.backup import mirror\n"
+        "from flowforge.engines.backup.shelf import mirror\n"
         "from flowforge.engines.backup.stores.folder import FolderStore\n"
         "first, second = (FolderStore('s', pathlib.Path(p)) for p in sys.argv[1:])\n"
         "mirror.catch_up(first, second, 'shop', 'app')\n"

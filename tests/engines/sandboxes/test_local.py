@@ -123,7 +123,9 @@ def test_a_command_that_calls_itself_a_sandbox_is_not_listed(local: Provider, bo
 
 def test_closing_leaves_no_process_and_no_group(local: Provider, box: Box) -> None:
     box.sh("setsid sleep 987 &")
-    children = psutil.Process().children(recursive=True)
+    guardian = next(r for r in launch.find_running() if r.sandbox_id == box.sandbox.id)
+    children = [psutil.Process(guardian.pid)]
+    children += children[0].children(recursive=True)
     assert len(children) >= 3
     box.wait(box.sandbox.close())
     assert [child for child in children if child.is_running()] == []
