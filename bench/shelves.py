@@ -40,6 +40,10 @@ class Shelf(Protocol):
     def environment(self) -> Mapping[str, str]:
         """What programs that use it are told."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether nothing has to be sent there."""
+
     def address(self, corner: str) -> StoreAddress:
         """The corner as FlowForge knows it."""
 
@@ -74,6 +78,11 @@ class FolderShelf:
     def environment(self) -> Mapping[str, str]:
         """Nothing has to be told."""
         return {}
+
+    @property
+    def is_local(self) -> bool:
+        """It is on this machine."""
+        return True
 
     def address(self, corner: str) -> StoreAddress:
         """The corner as FlowForge knows it."""
@@ -133,6 +142,11 @@ class BucketShelf:
             "RCLONE_CONFIG_B_SECRET_ACCESS_KEY": _KEY,
             "RCLONE_S3_NO_CHECK_BUCKET": "true",
         }
+
+    @property
+    def is_local(self) -> bool:
+        """It is behind a connection, though on this machine here."""
+        return False
 
     def address(self, corner: str) -> StoreAddress:
         """The corner as FlowForge knows it."""
