@@ -21,6 +21,7 @@ KEYS = {
 }
 
 
+@pytest.mark.slow
 def test_a_database_comes_back_from_a_bucket(
     database: Callable[..., PostgresAddress], buckets: str
 ) -> None:

@@ -88,6 +88,7 @@ def test_a_job_that_meets_its_limit_is_no_completed_run(model: str) -> None:
     assert b"+bye" in patch  # what was done until then is kept
 
 
+@pytest.mark.slow
 def test_a_job_that_has_ended_is_not_run_again(model: str) -> None:
     run(spec=spec(DONE))
     job, _ = last_job(model)

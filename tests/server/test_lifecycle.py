@@ -32,6 +32,7 @@ def test_a_taken_port_is_refused_by_name_before_anything_slow(tmp_path: Path) ->
     server.client.close()
 
 
+@pytest.mark.slow
 def test_a_database_that_is_away_at_the_start_is_said_without_its_password(tmp_path: Path) -> None:
     server = running.start(tmp_path, "postgresql://someone:s3cret@127.0.0.1:1/prefect")
     assert server.process.wait(timeout=120) == 1

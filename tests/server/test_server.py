@@ -188,6 +188,7 @@ def test_drills_and_skipped_backups_are_metrics(server: Running, books: sa.Engin
     assert server.metric(f"flowforge_backup_store_behind_seconds{behind}") == 0
 
 
+@pytest.mark.slow
 def test_what_no_failed_run_tells_is_an_event(server: Running, books: sa.Engine) -> None:
     """Copies are made and runs are green, but none was proven; one fell; backups are skipped."""
     queries.record_copy(books, a_copy("fine"))

@@ -153,6 +153,7 @@ def test_a_run_completes_in_the_same_surroundings(
     assert "watched does: return" in warmed.logs
 
 
+@pytest.mark.slow
 def test_a_run_that_raises_fails_with_the_same_words(
     stand: Stand, deployments: dict[str, str]
 ) -> None:
@@ -176,6 +177,7 @@ def test_a_run_is_cancelled_the_same_way(stand: Stand, deployments: dict[str, st
 @pytest.mark.parametrize(
     "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
 )
+@pytest.mark.slow
 def test_a_run_that_gets_a_signal_crashes_the_same_way(
     stand: Stand, deployments: dict[str, str], number: signal.Signals
 ) -> None:
@@ -269,6 +271,7 @@ def test_when_the_worker_is_killed_its_run_crashes_and_ends(stand: Stand) -> Non
         assert end(stand, run.id, run.facts).state["type"] == "CRASHED"
 
 
+@pytest.mark.slow
 def test_a_run_outlives_its_fork_server_and_the_next_one_starts_cold(stand: Stand) -> None:
     server = stand.start("brief-fork", "work_pools.warm", str(socket_of(stand, "b")))
     wait_until(socket_of(stand, "b").exists, 30)
@@ -299,6 +302,7 @@ def test_a_fork_server_begins_anew_when_what_it_loaded_changed(
 
 
 @pytest.mark.usefixtures("own_server")
+@pytest.mark.slow
 def test_a_run_that_wants_another_interpreter_starts_cold(stand: Stand) -> None:
     with launched(stand, "return", PYTHONHASHSEED="7") as run:
         assert run.facts["command"][1:3] == ["-m", "prefect.engine"]

@@ -37,7 +37,9 @@ ROWS = (
     "CREATE TABLE t AS SELECT g AS id, md5(g::text) || md5((-g)::text) AS v"
     " FROM generate_series(1, {}) g"
 )
-BOTH = pytest.mark.parametrize("engine", ["members", "pg_dump"])
+BOTH = pytest.mark.parametrize(
+    "engine", ["members", pytest.param("pg_dump", marks=pytest.mark.slow)]
+)
 
 
 class ActingStore(FolderStore):
