@@ -12,16 +12,16 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from flowforge.engines.backup.dumping.dump import flowforge_version
 from flowforge.engines.backup.dumping.packing import Packer
 from flowforge.engines.backup.seals import keys, sending
+from flowforge.engines.backup.shelf import committing
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.stores.store import Store
 from flowforge.engines.redis import connection, programs, rdb, transfer
 from flowforge.engines.redis.survey import survey
-from flowforge.errors import Damaged
 from flowforge.rules import names
 from flowforge.rules.backups import RunFacts, Seal, StoredObject
 from flowforge.rules.redis_addresses import RedisAddress
@@ -70,7 +70,7 @@ def take_copy(
     with contextlib.closing(transfer.receive(address, quiet_seconds=quiet_seconds)) as chunks:
         head = _read_head(chunks)
         snapshot_at = rdb.created_at(head) or started_at
-        name = _free_name(store, address.name, snapshot_at)
+        name = committing.free_name(store, address.name, names.WHOLE, snapshot_at)
         stream = _watched(itertools.chain([head], chunks), source.used_memory_bytes, on_progress)
         sent = _store(store, address.name, name, stream, source.used_memory_bytes)
     reached("complete")
@@ -90,7 +90,7 @@ def take_copy(
         seal=sent.seal,
         warnings=warnings,
     )
-    _commit(store, manifest)
+    committing.commit(store, manifest)
     return manifest
 
 
@@ -157,28 +157,3 @@ def _pass_on(chunks: Iterator[bytes], packer: Packer) -> RdbFacts:
         reached("children-exit")
         packer.put(held[: facts.size_bytes - passed])
         return facts
-
-
-def _free_name(store: Store, server: str, at: datetime) -> str:
-    """The name of the snapshot's second, or of the next one that is free."""
-    while True:
-        name = names.copy_name(at)
-        taken = [names.manifest_key(server, names.WHOLE, name)]
-        taken += [names.data_key(server, names.WHOLE, name, sealed=seal) for seal in (False, True)]
-        if not any(store.head(key) for key in taken):
-            return name
-        at += timedelta(seconds=1)
-
-
-def _commit(store: Store, manifest: RedisManifest) -> None:
-    """Check what the store holds, then make the copy exist by one write."""
-    held = store.head(manifest.data.key)
-    if held is None or held.size_bytes != manifest.data.size_bytes:
-        raise Damaged(
-            f"The store {store.name} does not hold what was sent for {manifest.name}.",
-            hint="Check the store, then run the backup again. The copy does not exist.",
-        )
-    reached("head")
-    key = names.manifest_key(manifest.server.name, names.WHOLE, manifest.name)
-    store.put_new(key, manifest.to_json())
-    reached("manifest")

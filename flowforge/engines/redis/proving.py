@@ -12,11 +12,11 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 from flowforge.engines.backup.loading import reading
+from flowforge.engines.backup.proving.trials import Timed
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.stores.store import Store
 from flowforge.engines.redis import connection, programs, rdb, scratch
@@ -29,48 +29,34 @@ from flowforge.rules.redis_copies import KeyCounts, RedisManifest
 _ROOM_FACTOR = 1.1
 
 
-@dataclass(frozen=True)
-class _Trial:
+@dataclass(frozen=True, kw_only=True)
+class _Trial(Timed):
     """One examination, and how it is written down."""
 
     manifest: RedisManifest
-    clock: float
-    phases: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Take the time of a phase, also of one that fails."""
-        clock = time.monotonic()
-        try:
-            yield
-        finally:
-            self.phases[name] = round(time.monotonic() - clock, 3)
 
     def ends(self, level: Level, verdict: str, **facts: object) -> Proof:
         """The proof of an examination that ends now."""
         loaded = sum(self.phases.get(phase, 0.0) for phase in ("fetch", "load"))
-        return Proof.model_validate(
-            {
-                "copy_name": self.manifest.name,
-                "level": level,
-                "verdict": verdict,
-                "checked_at": datetime.now(UTC),
-                "seconds": round(time.monotonic() - self.clock, 3),
-                "tables_total": len(self.manifest.rdb.database_offsets),
-                "phase_seconds": self.phases,
-                "restore_seconds": round(loaded, 3) if "load" in self.phases else None,
-                "stored_bytes": self.manifest.data.size_bytes,
-                "tool_versions": {"redis-server": programs.version("redis-server")}
-                if "load" in self.phases
-                else {},
-                **facts,
-            }
-        )
+        is_loaded = "load" in self.phases
+        known = {
+            "tables_total": len(self.manifest.rdb.database_offsets),
+            "restore_seconds": round(loaded, 3) if is_loaded else None,
+            "stored_bytes": self.manifest.data.size_bytes,
+            "tool_versions": {"redis-server": programs.version("redis-server")}
+            if is_loaded
+            else {},
+        }
+        return self.proof(level, verdict, **{**known, **facts})
+
+
+def _begin(manifest: RedisManifest) -> _Trial:
+    return _Trial(copy_name=manifest.name, clock=time.monotonic(), manifest=manifest)
 
 
 def read_back(store: Store, manifest: RedisManifest) -> Proof:
     """Read a copy whole and say whether it is what was written (L1)."""
-    trial = _Trial(manifest, time.monotonic())
+    trial = _begin(manifest)
     cause = None
     try:
         found = rdb.check_chunks(snapshot_of(store, manifest))
@@ -98,7 +84,7 @@ def prove(
         budget_seconds: How long the digest of all keys and values may take.
         scratch_parent: Folder for the server; by default the system's temporary folder.
     """
-    trial = _Trial(manifest, time.monotonic())
+    trial = _begin(manifest)
     with scratch.folder(scratch_parent) as place:
         if lacking := what_is_lacking(manifest, place):
             return trial.ends(Level.RESTORED, "inconclusive", cause=lacking)

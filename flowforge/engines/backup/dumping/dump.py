@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from flowforge.engines.backup.dumping import definitions, members, plain, serverwide
@@ -21,6 +21,7 @@ from flowforge.engines.backup.dumping.progress import Progress
 from flowforge.engines.backup.dumping.snapshot import Snapshot, hold_snapshot
 from flowforge.engines.backup.seals import keys, sending
 from flowforge.engines.backup.seals.sending import Sent
+from flowforge.engines.backup.shelf import committing
 from flowforge.engines.backup.steps import reached
 from flowforge.engines.backup.stores.store import Store
 from flowforge.engines.postgres import installations
@@ -101,7 +102,7 @@ def take_copy(
         source = _Source(
             address, snapshot, tools, engine, connections, count_budget_seconds, on_progress
         )
-        name = _free_name(store, address.name, database, snapshot.taken_at)
+        name = committing.free_name(store, address.name, database, snapshot.taken_at)
         dumped = _store(source, store, name)
         reached("complete")
     manifest = Manifest(
@@ -115,7 +116,7 @@ def take_copy(
         **_facts_of(snapshot),
         **_facts_of_dump(dumped),
     )
-    _commit(store, manifest)
+    committing.commit(store, manifest)
     return manifest
 
 
@@ -231,31 +232,6 @@ def _with_counts(tables: tuple[TableFacts, ...], counts: dict[str, int]) -> tupl
                 table=table.name,
             )
     return tuple(table.model_copy(update={"counted": counts.get(table.name)}) for table in tables)
-
-
-def _free_name(store: Store, server: str, database: str, at: datetime) -> str:
-    """The name of the snapshot's second, or of the next one that is free."""
-    while True:
-        name = names.copy_name(at)
-        taken = [names.manifest_key(server, database, name)]
-        taken += [names.data_key(server, database, name, sealed=sealed) for sealed in (False, True)]
-        if not any(store.head(key) for key in taken):
-            return name
-        at += timedelta(seconds=1)
-
-
-def _commit(store: Store, manifest: Manifest) -> None:
-    """Check what the store holds, then make the copy exist by one write."""
-    held = store.head(manifest.data.key)
-    if held is None or held.size_bytes != manifest.data.size_bytes:
-        raise Damaged(
-            f"The store {store.name} does not hold what was sent for {manifest.name}.",
-            hint="Check the store, then run the backup again. The copy does not exist.",
-        )
-    reached("head")
-    key = names.manifest_key(manifest.server.name, manifest.database.name, manifest.name)
-    store.put_new(key, manifest.to_json())
-    reached("manifest")
 
 
 def _warnings(snapshot: Snapshot, started_at: datetime) -> tuple[str, ...]:

@@ -60,7 +60,12 @@ def prove_by_restoring(
         installation: Programs to run it from; by default the oldest here that can hold the copy.
     """
     installation = installation or installations.for_scratch(manifest.server.major)
-    trial = Trial(manifest, installation, time.monotonic())
+    trial = Trial(
+        copy_name=manifest.name,
+        clock=time.monotonic(),
+        manifest=manifest,
+        installation=installation,
+    )
     lacking = _what_is_lacking(manifest, installation, scratch_parent)
     if installation is None or lacking:
         return trial.ends(Level.RESTORED, "inconclusive", cause=lacking)

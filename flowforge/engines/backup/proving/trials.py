@@ -12,12 +12,11 @@ from flowforge.engines.postgres.installations import Installation
 from flowforge.rules.backups import Level, Manifest, Proof
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One attempt, begun at `clock` (`time.monotonic()`)."""
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """One attempt on a copy of anything, begun at `clock` (`time.monotonic()`)."""
 
-    manifest: Manifest
-    installation: Installation | None
+    copy_name: str
     clock: float
     phases: dict[str, float] = field(default_factory=dict)
 
@@ -30,21 +29,35 @@ class Trial:
         finally:
             self.phases[name] = round(time.monotonic() - clock, 3)
 
-    def ends(self, level: Level, verdict: str, **facts: object) -> Proof:
-        """The proof of an attempt that ends now, with whatever else was found."""
-        tools = {"postgres": self.installation.version} if self.installation else {}
+    def proof(self, level: Level, verdict: str, **facts: object) -> Proof:
+        """The proof of an attempt that ends now, with whatever was found."""
         return Proof.model_validate(
             {
-                "copy_name": self.manifest.name,
+                "copy_name": self.copy_name,
                 "level": level,
                 "verdict": verdict,
                 "checked_at": datetime.now(UTC),
                 "seconds": round(time.monotonic() - self.clock, 3),
-                "tables_total": len(self.manifest.tables),
                 "phase_seconds": self.phases,
-                "restore_seconds": self.phases.get("load"),
-                "stored_bytes": self.manifest.data.size_bytes if "load" in self.phases else 0,
-                "tool_versions": tools,
                 **facts,
             }
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(Timed):
+    """One attempt on a copy of a database."""
+
+    manifest: Manifest
+    installation: Installation | None
+
+    def ends(self, level: Level, verdict: str, **facts: object) -> Proof:
+        """The proof of an attempt that ends now, with whatever else was found."""
+        tools = {"postgres": self.installation.version} if self.installation else {}
+        known = {
+            "tables_total": len(self.manifest.tables),
+            "restore_seconds": self.phases.get("load"),
+            "stored_bytes": self.manifest.data.size_bytes if "load" in self.phases else 0,
+            "tool_versions": tools,
+        }
+        return self.proof(level, verdict, **{**known, **facts})
