@@ -47,5 +47,5 @@ def explain(reported: str | None, run: str | None = None) -> str:
         f"Unavailable: {cause}{kept} Hint: Nothing is half done; run it again, with Retry on its "
         f"page in the UI or `prefect flow-run retry {named}`. Its log is on that page and in "
         f"`prefect flow-run logs {named}`; what ended it may be in the worker's own "
-        "(`flowforge logs`)."
+        "(`flowforge logs`). An agent job goes on by itself, in another run."
     )

@@ -90,8 +90,6 @@ class Caller:
         self._credential = model.account.name
         self._prices = prices.Today(engine, spec.model)
         self.recovery = Recovery(engine, model.account.name, spec.model, happenings)
-        self._prices = prices.Today(engine, spec.model)
-        self.recovery = Recovery(engine, model.account.name, spec.model, happenings)
 
     async def turn(self, n: int, talk: Conversation, calls_before: int) -> Paid:
         """Ask for turn `n`, which follows what was said, and write the reply down.

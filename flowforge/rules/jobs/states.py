@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Live = Literal["queued", "starting", "running", "waiting", "finishing"]
 End = Literal[
@@ -24,19 +24,8 @@ End = Literal[
 ]
 State = Live | End
 
-LIVE: tuple[State, ...] = ("queued", "starting", "running", "waiting", "finishing")
-ENDS: tuple[State, ...] = (
-    "succeeded",
-    "failed",
-    "refused",
-    "max_turns",
-    "max_tokens",
-    "budget_exceeded",
-    "context_exceeded",
-    "timed_out",
-    "stuck",
-    "cancelled",
-)
+LIVE: tuple[State, ...] = get_args(Live)
+ENDS: tuple[State, ...] = get_args(End)
 _NEXT: dict[State, frozenset[State]] = {
     "queued": frozenset({"starting", "failed", "cancelled", "timed_out"}),
     "starting": frozenset({"queued", "running", "finishing", "waiting"}),
