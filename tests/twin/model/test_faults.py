@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -15,29 +14,11 @@ from anthropic import Anthropic, AsyncAnthropic
 
 from flowforge.twin.model.faults import Fault
 from flowforge.twin.model.server import Server
-from tests.rehearsal import rehearsing, scripted
+from tests.rehearsal import scripted
 
 PROMPT = scripted({"text": "I look.", "tools": [{"bash": "ls -a"}]})
 # message_start, ping, then start, one piece and stop of the text, then start of the tool.
 IN_THE_TOOL = 7
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with rehearsing() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    running.state.reset()
-    return running
-
-
-@pytest.fixture(scope="module")
-def client(running: Server) -> Iterator[Anthropic]:
-    with Anthropic(api_key="any", base_url=running.url, max_retries=0) as opened:
-        yield opened
 
 
 def asked(prompt: str = PROMPT) -> Any:
