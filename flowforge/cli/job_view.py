@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.status import Status
 
 from flowforge import terminal
-from flowforge.rules.jobs.records import Event
+from flowforge.rules.jobs.records import Event, JobSummary
 from flowforge.rules.jobs.states import is_end
 
 if TYPE_CHECKING:
@@ -142,6 +142,11 @@ def dollars(amount: object) -> str:
     return f"${Decimal(str(amount or 0)):.4f}"
 
 
+def cost(job: JobSummary) -> str:
+    """What a job cost so far; a rehearsal cost nothing, and its figure is what it would have."""
+    return f"{dollars(job.money.cost_usd)}{' (rehearsal)' if job.rehearsal else ''}"
+
+
 def print_outcome(outcome: Outcome, *, is_applied: bool = False) -> None:
     """Print how a job ended, and what to do now, unless its patch was applied."""
     if text := outcome.text.strip():
@@ -188,7 +193,7 @@ def print_details(job: JobDetails) -> None:
             "state": job.state + (f": {job.reason}" if job.reason else ""),
             "model": job.model,
             "turns": job.turns,
-            "cost": f"{dollars(job.money.cost_usd)} of {dollars(job.limit_usd)}",
+            "cost": f"{cost(job)} of {dollars(job.limit_usd)}",
             "tenant": job.tenant,
             "labels": labels(job.labels),
             "submitted": _moment(job.created_at),

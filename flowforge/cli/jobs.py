@@ -66,7 +66,7 @@ def list_jobs(
             one.state,
             terminal.show_age(one.created_at),
             one.turns,
-            job_view.dollars(one.money.cost_usd),
+            job_view.cost(one),
             one.model,
             job_view.labels(one.labels),
         )
@@ -167,12 +167,16 @@ def cost(job: JobArgument, json: JsonFlag = False, profile: ProfileOption = None
     from flowforge.rules.jobs import job_reports
 
     with following.open_client(profile) as client:
-        found = client.jobs.get(job).cost()
+        asked = client.jobs.get(job)
+        found = asked.cost()
     if json:
-        terminal.print_json({"job": job, "cost": found.model_dump(mode="json")})
+        told = {"cost": found.model_dump(mode="json"), "rehearsal": asked.facts.rehearsal}
+        terminal.print_json({"job": job, **told})
         return
     rows = job_reports.cost_rows(found)
     terminal.print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+    if asked.facts.rehearsal:
+        terminal.err.print("A rehearsal: nothing was billed; this is what it would have cost.")
     if found.unknown_usd:
         said = f"Up to ${found.unknown_usd:.6f} more may be billed for calls whose end nobody saw."
         terminal.err.print(said, markup=False)

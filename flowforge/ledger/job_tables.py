@@ -64,6 +64,7 @@ jobs = sa.Table(
     _money("reserved_usd"),
     _money("unknown_usd"),
     *_tokens(),
+    sa.Column("rehearsal", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("turns", sa.Integer, nullable=False, server_default=_zero),
     sa.Column("events", sa.BigInteger, nullable=False, server_default=_zero),
     sa.Column("result", sa.Text),

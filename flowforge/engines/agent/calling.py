@@ -254,6 +254,7 @@ class Caller:
                 usage=said.usage,
                 usd=usd,
                 price_from=price.from_date.isoformat(),
+                rehearsal=said.rehearsal,
             )
         )
         return Paid(said, usd)

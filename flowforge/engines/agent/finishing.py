@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from flowforge.engines.agent import conversation, transcript, transport
+from flowforge.engines.agent import conversation, transcript
 from flowforge.engines.agent.endings import Parked
 from flowforge.engines.agent.happenings import Happenings
 from flowforge.engines.agent.patch import Patch
@@ -136,7 +136,7 @@ def _result(job: Job, ending: Ending, done: list[Turn], patch: Patch | None) -> 
         "usd": _dollars(job.money.cost_usd),
         "unknown_usd": _dollars(job.money.unknown_usd + job.money.reserved_usd),
         "usage": job.usage.model_dump(),
-        "rehearsal": any(heard.id.startswith(transport.REHEARSAL) for heard in replies),
+        "rehearsal": job.rehearsal,
         "patch": None if patch is None else _describe(patch),
     }
 

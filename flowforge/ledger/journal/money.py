@@ -41,6 +41,7 @@ SETTLE = f"""was AS (
   UPDATE flowforge.jobs j
      SET cost_usd = j.cost_usd + d.usd, reserved_usd = j.reserved_usd - d.reserved_usd,
          unknown_usd = j.unknown_usd + d.unknown_usd, turns = greatest(j.turns, :finished),
+         rehearsal = j.rehearsal OR :rehearsal,
          {", ".join(f"{name} = j.{name} + :{name}" for name in TOKENS)}
     FROM due d WHERE j.id = :job
 ), {SPEND}"""
@@ -198,6 +199,7 @@ def settlement(
 ) -> dict[str, Any]:
     """What the statement part `SETTLE` takes, but for `finished`: the number of a finished turn."""
     return {
+        "rehearsal": False,
         "turn": turn,
         "call": call,
         "outcome": outcome,

@@ -123,6 +123,7 @@ async def finish(
     usage: Usage,
     usd: Decimal,
     price_from: str | None = None,
+    rehearsal: bool = False,
 ) -> None:
     """Write down the model's reply and settle its cost, in one transaction.
 
@@ -135,6 +136,7 @@ async def finish(
         usage: The tokens it was billed.
         usd: What they cost.
         price_from: The day from which the price holds.
+        rehearsal: Whether no model said it.
 
     Raises:
         Fenced: The job is no longer this attempt's.
@@ -142,6 +144,7 @@ async def finish(
     """
     told = settlement(n, call, "paid", usage, usd, Decimal(0), price_from) | {
         "finished": n,
+        "rehearsal": rehearsal,
         "reply": reply.text,
         "stop_reason": reply.stop_reason,
         "request_id": reply.request_id,

@@ -54,6 +54,9 @@ class JobSummary(Value):
     money: Money
     limit_usd: Decimal
     usage: Usage
+    rehearsal: bool
+    """Whether no model answered, so that its cost is only what it would have been."""
+
     turns: int
     events: int
     """Sequence number of its last event."""

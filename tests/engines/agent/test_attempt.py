@@ -44,6 +44,7 @@ def test_three_turns_make_a_patch_that_applies_and_cost_what_they_used(
         assert outcome.result is not None
         assert outcome.result["text"] == "It is done."
         assert outcome.result["rehearsal"] is True
+        assert (await stage.job(job)).rehearsal
         assert outcome.result["patch"]["proven"] is True
         assert outcome.result["patch"]["files"] == ["a.txt", "c.txt", "docs/b.txt"]
         assert [turn.n for turn in await stage.turns(job)] == [1, 2, 3]

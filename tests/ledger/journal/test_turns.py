@@ -101,3 +101,20 @@ def test_a_fork_goes_on_from_the_turns_of_another_job_and_pays_only_for_its_own(
         assert (await jobs.look(engine, fork.job)).turns == 2
 
     on(url, story)
+
+
+def test_one_reply_that_no_model_gave_makes_a_job_a_rehearsal(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        lease = await a_lease(engine)
+        await a_turn(engine, lease, 1)
+        assert not (await jobs.look(engine, lease.job)).rehearsal
+        await turns.begin(engine, lease, 2, "hash-2", MODEL)
+        await money.reserve(engine, lease, 2, 1, Decimal("0.1"), MODEL)
+        reply = Reply(text="{}", stop_reason="end_turn")
+        await turns.finish(
+            engine, lease, 2, 1, reply, usage=USAGE, usd=Decimal("0.01"), rehearsal=True
+        )
+        await a_turn(engine, lease, 3)
+        assert (await jobs.look(engine, lease.job)).rehearsal
+
+    on(url, story)

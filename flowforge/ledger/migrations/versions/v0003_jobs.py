@@ -25,6 +25,7 @@ CREATE TABLE flowforge.jobs (
   wall_seconds double precision NOT NULL, deadline timestamptz,
   cost_usd numeric NOT NULL DEFAULT 0, reserved_usd numeric NOT NULL DEFAULT 0,
   unknown_usd numeric NOT NULL DEFAULT 0, {_TOKENS}
+  rehearsal boolean NOT NULL DEFAULT false,
   turns integer NOT NULL DEFAULT 0, events bigint NOT NULL DEFAULT 0, result text, tree text,
   forked_from text, forked_turn integer, callback text NOT NULL,
   callback_tries integer NOT NULL DEFAULT 0, callback_at timestamptz,
