@@ -154,8 +154,9 @@ def measure(size_bytes: int, rounds: int = ROUNDS) -> list[Table]:
                 print(f"Not measured with {shelf.title}: {shelf.lacking}")
                 continue
             bench.ground = replace(bench.ground, shelf=shelf)
-            # As slow as it is, it is measured once: gzip takes its time whatever follows it.
-            who = [*in_parallel, *([contenders.piped()] if shelf.is_local else [])]
+            # These take as long as their gzip does, whatever comes after it.
+            alone = [contenders.custom_format(), contenders.piped()] if shelf.is_local else []
+            who = [*in_parallel, *alone]
             turns = rounds if shelf.is_local else min(rounds, BUCKET_ROUNDS)
             copies = take_turns(bench, who, turns)
             restores = bring_back(bench, who, turns)

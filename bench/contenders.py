@@ -98,6 +98,20 @@ def directory_format(compress: str) -> Contender:
     return made
 
 
+def custom_format() -> Contender:
+    """`pg_dump -Fc` in one stream into the store, `pg_restore` from it; nothing in parallel."""
+
+    def copy(ground: Ground) -> list[str]:
+        return shell(f"{ground.program('pg_dump', '-Fc', NAME)} | {ground.shelf.sink(made.corner)}")
+
+    def restore(ground: Ground) -> list[str]:
+        loaded = ground.program("pg_restore", "-d", TARGET)
+        return shell(f"{ground.shelf.source(made.corner)} | {loaded}")
+
+    made = Contender("pg_dump -Fc", copy, restore)
+    return made
+
+
 def piped() -> Contender:
     """`pg_dump | gzip`, as most people do it; `gunzip | psql` brings it back."""
 
