@@ -179,7 +179,8 @@ class Restartable:
                 assert time.monotonic() < deadline
 
     def stop(self) -> None:
-        os.kill(self.postmaster, signal.SIGINT)
+        with contextlib.suppress(ProcessLookupError):  # killed by a test that then failed
+            os.kill(self.postmaster, signal.SIGINT)
         self._process.wait(timeout=30)
 
 

@@ -87,7 +87,8 @@ class Snapshot:
             return connection.ended_by_conflict(self.survey.server.name)
         return Unavailable(
             "The session that held the backup's snapshot was ended.",
-            hint="Run the backup again. Nothing was kept of this try.",
+            hint="Look whether that server is up and who ended its sessions, then run the backup "
+            "again. Nothing was kept of this try.",
         )
 
 
