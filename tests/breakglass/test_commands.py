@@ -103,6 +103,7 @@ def test_a_lost_database_is_listed_verified_restored_and_taken_back(
     assert count(app, "app") == 7
 
 
+@pytest.mark.slow
 def test_what_was_ordered_is_restored_once_and_a_new_order_once_more(
     app: PostgresAddress, store: FolderStore
 ) -> None:

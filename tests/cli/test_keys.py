@@ -12,6 +12,7 @@ from tests.cli.test_operations import finish, last_parameters
 from tests.client.relay import Relay
 
 
+@pytest.mark.slow
 def test_a_key_is_saved_listed_tested_and_removed_without_being_shown(connected: Command) -> None:
     identity = Identity.generate()
     public = str(identity.to_public())

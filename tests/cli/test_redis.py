@@ -36,6 +36,7 @@ def url(tmp_path: Path) -> Iterator[str]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_redis_is_tried_saved_listed_tested_and_removed(connected: Command, url: str) -> None:
     added = connected("redis", "add", "cache", stdin=url + "\n")
     assert added.code == 0, added.err

@@ -92,6 +92,7 @@ def test_no_process_has_the_secret_in_its_arguments(connected: Command) -> None:
     assert connected("notify", "remove", "team").code == 0
 
 
+@pytest.mark.slow
 def test_a_store_is_saved_by_its_whole_path(connected: Command, tmp_path: Path) -> None:
     (tmp_path / "kept copies").mkdir()
     said = connected("store", "add", "attic", "--folder", "kept copies", "--json")
@@ -106,6 +107,7 @@ def buckets() -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow
 def test_a_bucket_is_tried_saved_listed_and_tested_and_its_secret_never_shown(
     connected: Command, buckets: str
 ) -> None:

@@ -239,6 +239,7 @@ def read_events(server: Running, name: str, kind: str) -> list[dict[str, object]
     return [event["payload"] for event in answer["events"]]
 
 
+@pytest.mark.slow
 def test_a_stale_copy_is_an_event_once(server: Running, books: sa.Engine) -> None:
     def events(name: str) -> list[dict[str, object]]:
         return read_events(server, name, "stale")

@@ -164,6 +164,7 @@ def test_a_run_that_raises_fails_with_the_same_words(
     assert any("Traceback" in line for line in warmed.logs)
 
 
+@pytest.mark.slow
 def test_a_run_is_cancelled_the_same_way(stand: Stand, deployments: dict[str, str]) -> None:
     def cancel(run: str, facts: dict[str, Any]) -> None:
         state = {"type": "CANCELLING", "name": "Cancelling"}

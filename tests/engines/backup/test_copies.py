@@ -52,7 +52,7 @@ def restore_plainly(store: FolderStore, manifest: Manifest, target: PostgresAddr
     assert done.returncode == 0, done.stderr.decode()
 
 
-@pytest.mark.parametrize("major", [15, 16, 18])
+@pytest.mark.parametrize("major", [pytest.param(15, marks=pytest.mark.slow), 16, 18])
 def test_an_odd_database_is_copied_proven_and_restored_by_plain_tools(
     database: Database, store: FolderStore, major: int
 ) -> None:
