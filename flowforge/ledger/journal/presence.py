@@ -69,6 +69,7 @@ UPDATE flowforge.jobs SET lease_until = clock_timestamp() + make_interval(secs =
 _OF_LEASE = LOCK.format(job=":job", fence="CAST(:fence AS bigint)")
 _TRY_LOCK = sa.text(f"SELECT pg_try_advisory_lock({_OF_LEASE}) AS taken")
 _UNLOCK = sa.text(f"SELECT pg_advisory_unlock({_OF_LEASE})")
+_UNLOCK_ALL = sa.text("SELECT pg_advisory_unlock_all()")
 
 
 class Renewal(Value):
@@ -132,9 +133,13 @@ class Presence:
             await self._run(_UNLOCK, {"job": lease.job, "fence": lease.fence})
 
     async def close(self) -> None:
-        """Give up all locks by closing the connection."""
+        """Give up all locks, and close the connection."""
         async with self._turn:
             self._held.clear()
+            # PostgreSQL sees the end of a connection a moment later; who asks next shall not wait.
+            if self._connection is not None:
+                with contextlib.suppress(sa.exc.DBAPIError):
+                    await fetch(self._connection, _UNLOCK_ALL, {})
             await self._drop()
 
     async def _claim(
