@@ -53,6 +53,7 @@ def test_without_a_pager_there_is_no_automation(server: str) -> None:
     assert ours(server) == {}
 
 
+@pytest.mark.slow
 def test_the_first_pager_makes_them_and_the_last_one_takes_them_along(
     server: str, web: WebReceiver
 ) -> None:

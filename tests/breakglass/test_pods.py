@@ -64,6 +64,7 @@ def check_went_well(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_cluster_takes_sealed_copies_and_brings_a_destroyed_database_back(
     database: Database, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def key_saved_late() -> Iterator[Identity]:
             client.delete_block_document(document.id)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore:Field name "copy"')
 def test_a_sealed_copy_is_proven_drilled_with_a_key_and_wrapped_to_a_new_one(
     shop: PostgresAddress,

@@ -288,6 +288,7 @@ def test_a_run_outlives_its_fork_server_and_the_next_one_starts_cold(stand: Stan
         assert b"starts this run cold: Connection refused" in complaint
 
 
+@pytest.mark.slow
 def test_a_fork_server_begins_anew_when_what_it_loaded_changed(
     stand: Stand, own_server: psutil.Process
 ) -> None:

@@ -22,6 +22,7 @@ def journal(tmp_path: Path) -> Iterator[Server]:
         server.kill()
 
 
+@pytest.mark.slow
 def test_a_job_outlasts_a_restart_of_its_journal_and_pays_nothing_meanwhile(
     journal: Server,
 ) -> None:

@@ -99,7 +99,7 @@ def some_now(every: Sequence[str], *now: str) -> list[object]:
     return [step if step in now else pytest.param(step, marks=pytest.mark.slow) for step in every]
 
 
-@pytest.mark.parametrize("step", some_now(steps.BACKUP, "first-chunk", "manifest"))
+@pytest.mark.parametrize("step", some_now(steps.BACKUP, "manifest"))
 def test_a_backup_killed_at_any_step_leaves_a_copy_or_none_and_the_next_one_is_clean(
     database: Database, store: FolderStore, step: str
 ) -> None:
@@ -131,7 +131,7 @@ def test_forgetting_killed_at_any_step_never_leaves_a_copy_without_data(
     assert len(catalogue.list_copies(store, "shop", "app")) == 2
 
 
-@pytest.mark.parametrize("step", some_now(steps.RESTORE, "close-live", "swap"))
+@pytest.mark.parametrize("step", some_now(steps.RESTORE, "swap"))
 def test_a_restore_killed_at_any_step_is_finished_by_the_next_one(
     database: Database, store: FolderStore, step: str
 ) -> None:

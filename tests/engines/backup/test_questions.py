@@ -101,6 +101,7 @@ def test_a_question_may_only_read(shop: PostgresAddress, sql: str, why: str) -> 
     assert (row, roles) == ((1200,), (0,))
 
 
+@pytest.mark.slow
 def test_a_copy_that_answers_is_proven_to_the_last_level(
     shop: PostgresAddress, store: FolderStore
 ) -> None:

@@ -100,7 +100,8 @@ def running(cluster: Cluster) -> Iterator[PostgresAddress]:
     process.wait(timeout=30)
 
 
-@pytest.mark.parametrize("engine", ["members", pytest.param("pg_dump", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["members", "pg_dump"])
 def test_rows_that_a_primary_removes_end_a_copy_of_its_standby_and_the_next_is_whole(
     engine: Engine, pair: Pair, tmp_path: Path
 ) -> None:
