@@ -25,6 +25,7 @@ from flowforge.server.block_types import register_block_types
 from flowforge.server.counting import count_jobs
 from flowforge.server.crashes import Explained
 from flowforge.server.flow_runs import PrefectRuns
+from flowforge.server.in_process import InProcess
 from flowforge.server.journal import Journal, open_journal
 from flowforge.server.metrics import Meters
 from flowforge.server.outages import Patient, keep_brief
@@ -60,7 +61,7 @@ async def open_platform(
     door = guard.open_door(taken.ports, settings.allowed_hosts, settings.public_api_url)
     application = create_app(ephemeral=False, final=True)
     keep_brief()
-    async with _journal(settings) as journal:
+    async with _prefect_api(settings, application) as api, _journal(settings) as journal:
         own = _own_api(settings, books, journal, prober, version)
         public = shell.guarded(
             shell.Shell(Explained(Patient(application)), own, prober, settings.public_api_url),
@@ -78,7 +79,7 @@ async def open_platform(
                 [
                     prober.run(),
                     watch.run(),
-                    _keep_jobs(settings, journal, application),
+                    _keep_jobs(settings, journal, api),
                     count_jobs(meters),
                     register_block_types(prefect.__version__),
                     _watch_services(),
@@ -148,17 +149,22 @@ async def _journal(settings: Settings) -> AsyncIterator[Journal | None]:
         yield journal
 
 
-async def _keep_jobs(settings: Settings, journal: Journal | None, application: FastAPI) -> None:
+@asynccontextmanager
+async def _prefect_api(settings: Settings, application: FastAPI) -> AsyncIterator[InProcess]:
+    api = InProcess(application, _auth_string(settings))
+    try:
+        yield api
+    finally:
+        await api.close()
+
+
+async def _keep_jobs(settings: Settings, journal: Journal | None, api: InProcess) -> None:
     """Look after agent jobs; where there is no journal there are none."""
     if journal is None:
         await asyncio.Event().wait()
         return
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
-    runs = PrefectRuns(application, _auth_string(settings))
-    try:
-        await keep_jobs(journal, runs, [LocalProvider()], secret)
-    finally:
-        await runs.close()
+    await keep_jobs(journal, PrefectRuns(api), [LocalProvider()], secret)
 
 
 def _own_api(

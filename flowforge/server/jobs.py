@@ -181,7 +181,9 @@ async def _submit(
     if spec.callback and not journal.takes_callbacks:
         message = "This server cannot sign callbacks; set FLOWFORGE_WEBHOOK_SECRET where it runs."
         wrong.append(Problem(field="callback", message=message))
-    wrong += await _of_model(journal, spec) + await journal.check(spec)
+    wrong += await _of_model(journal, spec)
+    for check in journal.checks:
+        wrong += await check(spec)
     if wrong:
         raise problems.say_invalid(wrong)
     job, is_new = await jobs.submit(journal.engine, spec, key=key, forked=forked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,12 +16,7 @@ from flowforge.rules.jobs.submission import Problem
 CONNECTIONS = 8
 
 Check = Callable[[JobSpec], Awaitable[list[Problem]]]
-"""Asks others, such as the provider of the model, what they know to be wrong with a spec."""
-
-
-async def no_check(spec: JobSpec) -> list[Problem]:
-    """Nobody else is asked."""
-    return []
+"""Asks others, such as Prefect's blocks, what they know to be wrong with a spec."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +25,14 @@ class Journal:
 
     engine: AsyncEngine
     news: News
-    check: Check = no_check
+    checks: Sequence[Check] = ()
     takes_callbacks: bool = False
     """Whether there is a secret to sign them with."""
 
 
 @asynccontextmanager
 async def open_journal(
-    url: str, *, check: Check = no_check, takes_callbacks: bool = False
+    url: str, *, checks: Sequence[Check] = (), takes_callbacks: bool = False
 ) -> AsyncIterator[Journal]:
     """Open the journal for this process; a ledger that is down is connected to when it is back.
 
@@ -47,6 +42,6 @@ async def open_journal(
     engine = open_engine(url, connections=CONNECTIONS)
     try:
         async with listen(engine) as news:
-            yield Journal(engine, news, check, takes_callbacks)
+            yield Journal(engine, news, checks, takes_callbacks)
     finally:
         await engine.dispose()

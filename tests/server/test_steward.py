@@ -29,6 +29,7 @@ from flowforge.ledger.journal.news import News
 from flowforge.rules.jobs import webhooks
 from flowforge.server.answers import create_app
 from flowforge.server.flow_runs import DEPLOYMENT, PrefectRuns
+from flowforge.server.in_process import InProcess
 from flowforge.server.journal import Journal
 from tests.server.attempts import attempt, on, work
 from tests.server.conftest import SECRET
@@ -142,10 +143,10 @@ def test_the_run_of_an_attempt_that_does_not_hear_a_cancellation_is_cancelled(
 
 def test_without_the_deployment_the_way_out_is_said() -> None:
     async def start() -> None:
-        runs = PrefectRuns(Response("{}", 404))
+        api = InProcess(Response("{}", 404))
         with pytest.raises(Refused, match="flowforge deploy"):
-            await runs.start("job", "job:0", "default")
-        await runs.close()
+            await PrefectRuns(api).start("job", "job:0", "default")
+        await api.close()
 
     asyncio.run(start())
 
