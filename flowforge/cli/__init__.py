@@ -41,6 +41,7 @@ _COMMANDS = (
     "redis",
     "approving",
     "jobs",
+    "breakers",
     "ledger",
     "breakglass",
 )

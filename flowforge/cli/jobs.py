@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flowforge import terminal
-from flowforge.cli import following, job_files, job_run
+from flowforge.cli import breakers, following, job_files, job_run
 from flowforge.cli.job_run import JobArgument
 from flowforge.errors import Refused
 from flowforge.rules.jobs.states import ENDS, LIVE
@@ -18,7 +19,7 @@ from flowforge.terminal import JsonFlag, ProfileOption
 
 if TYPE_CHECKING:
     from flowforge.client import JobDetails
-    from flowforge.rules.jobs.records import Approval
+    from flowforge.rules.jobs.records import Approval, JobSummary
     from flowforge.rules.jobs.states import State
 
 By = Annotated[str | None, typer.Option("--by", help="who you are")]
@@ -46,19 +47,24 @@ def list_jobs(
     profile: ProfileOption = None,
 ) -> None:
     """List jobs, newest first."""
-    from flowforge.cli import job_view
-
     labels = job_run.read_labels(label or [])
     with following.open_client(profile) as client:
         found = client.jobs.list(
             states=_check_states(state or []), labels=labels, tenant=tenant, limit=limit
         )
-    if json:
-        terminal.print_json({"jobs": [one.model_dump(mode="json") for one in found]})
-        return
-    if not found:
-        terminal.out.print('No jobs. `flowforge job run "..."` submits one.')
-        return
+        if json:
+            terminal.print_json({"jobs": [one.model_dump(mode="json") for one in found]})
+            return
+        if not found:
+            terminal.out.print('No jobs. `flowforge job run "..."` submits one.')
+            return
+        _print_jobs(found)
+        breakers.tell_of_held(client, found)
+
+
+def _print_jobs(found: Sequence[JobSummary]) -> None:
+    from flowforge.cli import job_view
+
     columns = ("job", "state", "age", "turns", "cost", "model", "labels")
     rows = [
         (
@@ -82,10 +88,11 @@ def get(job: JobArgument, json: JsonFlag = False, profile: ProfileOption = None)
 
     with following.open_client(profile) as client:
         found = client.jobs.get(job).refresh()
-    if json:
-        terminal.print_json({"job": found.model_dump(mode="json")})
-        return
-    job_view.print_details(found)
+        if json:
+            terminal.print_json({"job": found.model_dump(mode="json")})
+            return
+        job_view.print_details(found)
+        breakers.tell_of_held(client, [found])
 
 
 @group.command("cancel")

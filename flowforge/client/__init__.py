@@ -29,12 +29,14 @@ from flowforge.client.awaiting import AsyncFlowForge, AsyncRun
 from flowforge.client.awaiting_jobs import AsyncJob, AsyncJobs
 from flowforge.client.blocking import FlowForge, Run
 from flowforge.client.blocking_jobs import Job, Jobs
+from flowforge.client.breaker_calls import ClosedBreaker
 from flowforge.client.calls import RESTORE
 from flowforge.client.default import default
 from flowforge.client.job_facts import JobDetails, NotSucceeded, Outcome, SpokenTurn
 from flowforge.client.jobs import submit
 from flowforge.client.runs import RunFacts, Step
 from flowforge.rules.backups import Copy, Operation, Proof
+from flowforge.rules.jobs.records import Breaker
 from flowforge.rules.standing import DatabaseStanding
 
 __all__ = [
@@ -43,6 +45,8 @@ __all__ = [
     "AsyncJob",
     "AsyncJobs",
     "AsyncRun",
+    "Breaker",
+    "ClosedBreaker",
     "Copy",
     "CopyWithProofs",
     "DatabaseStanding",

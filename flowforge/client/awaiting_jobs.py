@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import getpass
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from flowforge.client.breaker_calls import BreakerCalls, ClosedBreaker
 from flowforge.client.exchange import Lost, Reply
 from flowforge.client.job_calls import JobCalls
 from flowforge.client.job_facts import JobDetails, NotSucceeded, Outcome, SpokenTurn, Wish
 from flowforge.client.wire import read_loss, read_reply
 from flowforge.rules.jobs.costs import Cost
-from flowforge.rules.jobs.records import Approval, Event, JobSummary
+from flowforge.rules.jobs.records import Approval, Breaker, Event, JobSummary
 from flowforge.rules.jobs.states import State
 
 if TYPE_CHECKING:
@@ -121,6 +123,7 @@ class AsyncJobs:
     def __init__(self, flowforge: AsyncFlowForge) -> None:
         self._flowforge = flowforge
         self._calls = JobCalls(flowforge.calls)
+        self._breakers = BreakerCalls(flowforge.calls)
 
     async def submit(self, wish: Wish, *, key: str | None = None, **fields: Any) -> AsyncJob:
         """Submit a job. See `Jobs.submit`."""
@@ -142,4 +145,13 @@ class AsyncJobs:
     ) -> list[JobSummary]:
         """Jobs, newest first; `before` is the last id of the page before."""
         asked = self._calls.list_jobs(states, labels or {}, tenant, limit, before)
+        return await self._flowforge.carry_out(asked)
+
+    async def breakers(self) -> builtins.list[Breaker]:
+        """Accounts that are not used for now. See `Jobs.breakers`."""
+        return await self._flowforge.carry_out(self._breakers.list_breakers())
+
+    async def close_breaker(self, account: str, *, by: str | None = None) -> ClosedBreaker:
+        """Use an account again. See `Jobs.close_breaker`."""
+        asked = self._breakers.close(account, by or getpass.getuser())
         return await self._flowforge.carry_out(asked)

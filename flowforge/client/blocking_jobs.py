@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import getpass
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from flowforge.client.breaker_calls import BreakerCalls, ClosedBreaker
 from flowforge.client.exchange import Lost, Reply
 from flowforge.client.job_calls import JobCalls
 from flowforge.client.job_facts import JobDetails, NotSucceeded, Outcome, SpokenTurn, Wish
 from flowforge.client.wire import read_loss, read_reply
 from flowforge.rules.jobs.costs import Cost
-from flowforge.rules.jobs.records import Approval, Event, JobSummary
+from flowforge.rules.jobs.records import Approval, Breaker, Event, JobSummary
 from flowforge.rules.jobs.states import State
 
 if TYPE_CHECKING:
@@ -141,6 +143,7 @@ class Jobs:
     def __init__(self, flowforge: FlowForge) -> None:
         self._flowforge = flowforge
         self._calls = JobCalls(flowforge.calls)
+        self._breakers = BreakerCalls(flowforge.calls)
 
     def submit(self, wish: Wish, *, key: str | None = None, **fields: Any) -> Job:
         """Submit a job.
@@ -172,4 +175,13 @@ class Jobs:
     ) -> list[JobSummary]:
         """Jobs, newest first; `before` is the last id of the page before."""
         asked = self._calls.list_jobs(states, labels or {}, tenant, limit, before)
+        return self._flowforge.carry_out(asked)
+
+    def breakers(self) -> builtins.list[Breaker]:
+        """Accounts that are not used for now, with how many jobs wait for each."""
+        return self._flowforge.carry_out(self._breakers.list_breakers())
+
+    def close_breaker(self, account: str, *, by: str | None = None) -> ClosedBreaker:
+        """Use an account again after its key or its limit was put right; its jobs go on."""
+        asked = self._breakers.close(account, by or getpass.getuser())
         return self._flowforge.carry_out(asked)

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowforge.client.blocking_jobs import Job
+from flowforge.client.breaker_calls import ClosedBreaker
 from flowforge.client.default import default
 from flowforge.client.job_facts import Wish
-from flowforge.rules.jobs.records import JobSummary
+from flowforge.rules.jobs.records import Breaker, JobSummary
 from flowforge.rules.jobs.states import State
 
 
@@ -43,3 +44,13 @@ def list(
     return default().jobs.list(
         states=states, labels=labels, tenant=tenant, limit=limit, before=before
     )
+
+
+def breakers() -> builtins.list[Breaker]:
+    """Accounts that are not used for now, with how many jobs wait for each."""
+    return default().jobs.breakers()
+
+
+def close_breaker(account: str, *, by: str | None = None) -> ClosedBreaker:
+    """Use an account again after its key or its limit was put right; its jobs go on."""
+    return default().jobs.close_breaker(account, by=by)

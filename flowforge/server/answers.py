@@ -23,7 +23,7 @@ from flowforge.ledger import protection, queries
 from flowforge.rules import standing
 from flowforge.rules.backups import Copy, Operation, Proof
 from flowforge.rules.standing import DatabaseStanding
-from flowforge.server import jobs, problems
+from flowforge.server import breakers, jobs, problems
 from flowforge.server.journal import Journal
 from flowforge.server.problems import NotThere
 
@@ -119,6 +119,7 @@ def create_app(
     _add_copies(app, read)
     _add_operations(app, read)
     jobs.add_routes(app, open_journal)
+    breakers.add_routes(app, open_journal)
     return app
 
 

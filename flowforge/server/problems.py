@@ -68,7 +68,7 @@ def explain_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> JSONResponse:
-        hint = "The routes are /ff/v1/status, copies, operations and jobs."
+        hint = "The routes are /ff/v1/status, copies, operations, jobs and breakers."
         return answer(error.status_code, "refused", str(error.detail), hint)
 
 

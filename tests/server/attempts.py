@@ -6,15 +6,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from flowforge.ledger.journal import artifacts, events, jobs, leases, money, turns
+from flowforge.ledger.journal import artifacts, breakers, events, jobs, leases, money, turns
 from flowforge.ledger.journal.connection import open_engine
 from flowforge.ledger.journal.leases import Lease
 from flowforge.ledger.journal.presence import presence
+from flowforge.rules.jobs import accounts
 from flowforge.rules.jobs.prices import Usage
 from flowforge.rules.jobs.records import Reply
 from flowforge.rules.jobs.states import End
@@ -101,3 +103,12 @@ async def work(engine: AsyncEngine, job: str, state: End = "succeeded", turns: i
     except BaseException:
         await jobs.request_cancel(engine, job, "a test that failed")
         raise
+
+
+async def hold(engine: AsyncEngine, job: str, account: str) -> None:
+    """Let a job wait for an account that is not accepted."""
+    await breakers.open_breaker(engine, account, "HTTP 401: no")
+    async with attempt(engine, job) as lease:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        reason = accounts.held(account, "HTTP 401: no")
+        await leases.release(engine, lease, "waiting", reason, not_before=later)

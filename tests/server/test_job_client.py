@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -13,7 +15,7 @@ from flowforge.client import AsyncFlowForge, FlowForge, NotSucceeded, jobs
 from flowforge.errors import Refused, Unavailable
 from flowforge.ledger.journal import approvals
 from flowforge.rules.jobs.spec import FileSet, JobSpec, Limits
-from tests.server.attempts import PATCH, attempt, on, work
+from tests.server.attempts import PATCH, attempt, hold, on, work
 from tests.server.cutter import cutting
 from tests.server.running import Running
 from tests.server.test_jobs import database
@@ -158,3 +160,26 @@ def test_the_default_environment_is_asked_without_a_client(
     monkeypatch.setenv("FLOWFORGE_API_URL", f"{server.api}/api")
     job = jobs.submit("Do it.", labels={"default": "yes"})
     assert jobs.get(job.id).id == jobs.list(labels={"default": "yes"})[0].id == job.id
+
+
+def test_an_account_that_is_held_is_listed_and_used_again(
+    server: Running, flowforge: FlowForge
+) -> None:
+    account = "of/the client"
+    job = flowforge.jobs.submit("Do it.")
+    on(database(server), lambda engine: hold(engine, job.id, account))
+    (found,) = [one for one in flowforge.jobs.breakers() if one.account == account]
+    assert (found.jobs, found.reason, found.until) == (1, "HTTP 401: no", None)
+    closed = flowforge.jobs.close_breaker(account, by="ann")
+    assert (closed.was_open, closed.jobs) == (True, 1)
+
+    async def story() -> None:
+        async with AsyncFlowForge(f"{server.api}/api") as client:
+            assert account not in [one.account for one in await client.jobs.breakers()]
+            assert not (await client.jobs.close_breaker(account)).was_open
+
+    asyncio.run(story())
+    deadline = time.monotonic() + 60
+    while (waiting := job.refresh().not_before) and waiting > datetime.now(UTC):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -18,7 +18,7 @@ from flowforge.errors import Refused
 from flowforge.ledger.journal import approvals, jobs
 from flowforge.rules.jobs.records import Event
 from tests.cli.conftest import Command
-from tests.server.attempts import PATCH, attempt, on, work
+from tests.server.attempts import PATCH, attempt, hold, on, work
 from tests.server.running import Running
 from tests.server.test_jobs import a_job, database
 
@@ -265,3 +265,22 @@ def test_a_command_that_waits_is_shown_with_the_way_to_answer() -> None:
     asked = {"turn": 3, "tool_use_id": "toolu_9", "command": "git push", "state": "asked"}
     assert "flowforge job approve job_1 --call toolu_9" in told(("approval", asked))
     assert "granted: git push" in told(("approval", asked | {"state": "granted"}))
+
+
+def test_a_job_that_waits_for_an_account_says_how_it_goes_on(
+    flowforge: Command, server: Running
+) -> None:
+    job = a_job(server, labels={"held": "yes"})
+    on(database(server), lambda engine: hold(engine, job, "till"))
+    for words in (("job", "get", job), ("job", "list", "--label", "held=yes")):
+        said = flowforge(*words)
+        assert "Jobs wait for the account till, tried again when it is closed" in said.err
+        assert "`flowforge breaker close till`" in said.err
+    listed = flowforge("breaker", "list")
+    assert "HTTP 401: no" in listed.out
+    assert "`flowforge breaker close till`" in listed.err
+    found = flowforge("breaker", "list", "--json").json["breakers"]
+    assert [one["jobs"] for one in found if one["account"] == "till"] == [1]
+    assert "jobs that go on  1" in flowforge("breaker", "close", "till", "--by", "ann").out
+    assert "No breaker is open for till" in flowforge("breaker", "close", "till").out
+    assert "breaker" not in flowforge("job", "get", job).err

@@ -19,13 +19,13 @@ from flowforge.engines.agent.conversation import Conversation
 from flowforge.engines.agent.endings import Ended, Parked
 from flowforge.engines.agent.happenings import Happenings
 from flowforge.engines.agent.patience import patiently
-from flowforge.engines.agent.recovery import BREAKER_SECONDS, Recovery
+from flowforge.engines.agent.recovery import HELD_SECONDS, Recovery
 from flowforge.engines.agent.steps import reached
 from flowforge.engines.agent.transport import CallFailed, Model, Said
 from flowforge.errors import FlowForgeError, Unavailable
 from flowforge.ledger.journal import money, prices, rates, turns
 from flowforge.ledger.journal.leases import Lease
-from flowforge.rules.jobs import budgets, retries
+from flowforge.rules.jobs import accounts, budgets, retries
 from flowforge.rules.jobs.budgets import Reservation
 from flowforge.rules.jobs.prices import Price, cost
 from flowforge.rules.jobs.rates import Dimension
@@ -215,7 +215,7 @@ class Caller:
             )
         )
         if turn.breaker:
-            raise Parked(f"account {self._credential}: {turn.breaker}", BREAKER_SECONDS)
+            raise Parked(accounts.held(self._credential, turn.breaker), HELD_SECONDS)
         if not turn.taken:
             raise Parked("rate: the account is at its limit", turn.wait_seconds)
         await asyncio.sleep(turn.wait_seconds)

@@ -13,11 +13,16 @@ from flowforge.engines.agent.happenings import Happenings
 from flowforge.engines.agent.patience import patiently
 from flowforge.errors import Unavailable
 from flowforge.ledger.journal import breakers, rates
-from flowforge.rules.jobs import retries
+from flowforge.rules.jobs import accounts, retries
 from flowforge.rules.jobs.retries import Failure
 from flowforge.rules.jobs.steps import Ending
 
-BREAKER_SECONDS = 300.0
+SPENT_SECONDS = 300.0
+"""So long an account that has spent its limit is left alone; a key that is refused until somebody
+says that it was put right."""
+
+HELD_SECONDS = 3_600.0
+"""So long a job waits at most; the steward wakes it as soon as its account may be used again."""
 
 
 class Recovery:
@@ -44,7 +49,7 @@ class Recovery:
         """
         why = await patiently(lambda: breakers.why_open(self._engine, self._credential))
         if why is not None:
-            raise Parked(f"account {self._credential}: {why}", BREAKER_SECONDS)
+            raise Parked(accounts.held(self._credential, why), HELD_SECONDS)
 
     async def recover(self, n: int | None, call: int, failures: list[Failure]) -> None:
         """Wait as long as the last failure asks for.
@@ -79,13 +84,13 @@ class Recovery:
     async def _judge(self, failure: Failure, failures: list[Failure]) -> None:
         """Raise what a failure means that another call would not change."""
         if failure.kind in ("credential", "spend"):
-            seconds = BREAKER_SECONDS if failure.kind == "spend" else None
+            seconds = SPENT_SECONDS if failure.kind == "spend" else None
             await patiently(
                 lambda: breakers.open_breaker(
                     self._engine, self._credential, failure.message, seconds=seconds
                 )
             )
-            raise Parked(f"account {self._credential}: {failure.message}", BREAKER_SECONDS)
+            raise Parked(accounts.held(self._credential, failure.message), HELD_SECONDS)
         if failure.kind == "too_long":
             raise Ended(Ending(state="context_exceeded", reason=failure.message))
         if failure.kind == "request":

@@ -130,6 +130,7 @@ class Steward:
     async def _settle_waiting(self) -> None:
         await sweeping.wake_overdue(self._engine)
         await sweeping.wake_answered(self._engine)
+        await sweeping.wake_let_in(self._engine)
         for one in await sweeping.list_hopeless(self._engine, patience=OVERDUE_PATIENCE_SECONDS):
             if await jobs.give_up(self._engine, one.job, one.state, one.reason):
                 ended = {"state": one.state, "reason": one.reason}

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from flowforge.ledger.journal.breakers import NOT_HELD
 from flowforge.ledger.journal.connection import run
 from flowforge.ledger.journal.fragments import TELL
 from flowforge.rules.jobs.states import End, State
@@ -88,6 +89,11 @@ UPDATE flowforge.jobs j SET not_before = now()
 RETURNING {TELL.format(job="j.id")}
 """)
 
+_WAKE_LET_IN = sa.text(f"""
+UPDATE flowforge.jobs j SET not_before = now() WHERE not_before > now() AND {NOT_HELD}
+RETURNING {TELL.format(job="j.id")}
+""")
+
 _UNHEARD = sa.text(f"""
 SELECT j.id AS job, a.flow_run_id, coalesce(j.cancel_requested_by, 'somebody') AS by
   FROM flowforge.jobs j JOIN flowforge.attempts a ON a.job = j.id AND a.fence = j.fence
@@ -126,6 +132,11 @@ async def wake_overdue(engine: AsyncEngine) -> int:
 async def wake_answered(engine: AsyncEngine) -> int:
     """Make jobs due that wait for a person and have every answer; how many."""
     return len(await run(engine, _WAKE_ANSWERED))
+
+
+async def wake_let_in(engine: AsyncEngine) -> int:
+    """Make jobs due that wait for an account which may be used again; how many."""
+    return len(await run(engine, _WAKE_LET_IN))
 
 
 async def list_unheard(engine: AsyncEngine, *, grace: float) -> list[Unheard]:

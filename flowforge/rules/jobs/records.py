@@ -160,6 +160,24 @@ class Call(Value):
     at: datetime
 
 
+class Breaker(Value):
+    """An account that is not used for now, since the provider does not accept it."""
+
+    account: str
+    reason: str
+    """What the provider said."""
+
+    opened_at: datetime
+    until: datetime | None
+    """When it is tried again by itself; `None`: when somebody has closed the breaker."""
+
+    jobs: int
+    """How many wait for it."""
+
+    models: tuple[str, ...]
+    """Which models those jobs ask."""
+
+
 class Artifact(Value):
     """Bytes a job left behind, by name."""
 

@@ -20,11 +20,13 @@ from flowforge.ledger.journal import (
     leases,
     orphans,
     prices,
+    sweeping,
     text,
 )
 from flowforge.ledger.journal.connection import run
+from flowforge.rules.jobs import accounts
 from flowforge.rules.jobs.prices import Band, Price, cost
-from tests.ledger.journal.steps import USAGE, a_job, a_lease, end, on
+from tests.ledger.journal.steps import MODEL, USAGE, a_job, a_lease, end, on
 
 COUNT = sa.text("SELECT count(*) AS n FROM flowforge.blobs")
 
@@ -229,3 +231,33 @@ def test_a_breaker_stays_open_until_its_time_or_somebody_closes_it(url: str) -> 
 def test_what_postgresql_does_not_take_is_replaced(given: str, kept: str) -> None:
     assert text.storable(given) == kept
     assert text.storable_json({given: [given, 1, None]}) == f'{{"{kept}":["{kept}",1,null]}}'
+
+
+def test_an_open_breaker_tells_who_waits_for_it_and_closed_it_wakes_them(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        for account in ("main", "main-2"):  # one name begins like the other
+            await breakers.open_breaker(engine, account, "HTTP 401: no")
+            lease = await a_lease(engine)
+            reason = accounts.held(account, "HTTP 401: no")
+            await leases.release(engine, lease, "waiting", reason, not_before=later)
+        other = await a_lease(engine)
+        await leases.release(engine, other, "waiting", "rate: too fast", not_before=later)
+        await breakers.open_breaker(engine, "spent", "limit", seconds=60)
+        await breakers.open_breaker(engine, "past", "limit", seconds=0)
+        listed = {one.account: one for one in await breakers.list_breakers(engine)}
+        assert sorted(listed) == ["main", "main-2", "spent"]
+        assert (listed["main-2"].jobs, listed["main-2"].until) == (1, None)
+        assert listed["main-2"].models == (MODEL,)
+        assert (listed["spent"].jobs, listed["spent"].models) == (0, ())
+        assert listed["spent"].until is not None
+        assert await sweeping.wake_let_in(engine) == 0
+        closed = await breakers.close_breaker(engine, "main-2")
+        assert (closed.was_open, closed.jobs) == (True, 1)
+        assert not (await breakers.close_breaker(engine, "main-2")).was_open
+        await breakers.close_breaker(engine, "main")
+        assert await sweeping.wake_let_in(engine) == 2
+        assert len(await orphans.list_due(engine)) == 2
+        assert await sweeping.wake_let_in(engine) == 0
+
+    on(url, story)
