@@ -147,6 +147,12 @@ def cost(job: JobSummary) -> str:
     return f"{dollars(job.money.cost_usd)}{' (rehearsal)' if job.rehearsal else ''}"
 
 
+def at_work(job: JobSummary) -> str:
+    """How long a job has worked, of how long it may."""
+    worked, may = map(terminal.show_seconds, (job.worked_seconds, job.wall_seconds))
+    return f"{worked} of {may}"
+
+
 def print_outcome(outcome: Outcome, *, is_applied: bool = False) -> None:
     """Print how a job ended, and what to do now, unless its patch was applied."""
     if text := outcome.text.strip():
@@ -194,6 +200,7 @@ def print_details(job: JobDetails) -> None:
             "model": job.model,
             "turns": job.turns,
             "cost": f"{cost(job)} of {dollars(job.limit_usd)}",
+            "at work": at_work(job),
             "tenant": job.tenant,
             "labels": labels(job.labels),
             "submitted": _moment(job.created_at),

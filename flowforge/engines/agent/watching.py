@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ class Watch:
     def __init__(self, presence: Presence, news: News, lease: Lease, job: Job) -> None:
         self._presence, self._news, self._lease, self._job = presence, news, lease, job
         self._wall_seconds = batches.wall_seconds(job.spec, job.created_at)
+        self._looked_at = time.monotonic()  # the journal counts what was worked until then
         self._stop: asyncio.Future[Ending | BaseException] = asyncio.Future()
         self.remarks: list[str] = []
         """What the model shall be told when there is an occasion."""
@@ -34,9 +36,13 @@ class Watch:
     @property
     def seconds_left(self) -> float:
         """How long the job may go on."""
-        job, now = self._job, datetime.now(UTC)
-        started = job.started_at or now
-        return steps.seconds_left(self._wall_seconds, started, job.spec.deadline, now)
+        deadline, now = self._job.spec.deadline, datetime.now(UTC)
+        return steps.seconds_left(self._wall_seconds, self.worked_seconds, deadline, now)
+
+    @property
+    def worked_seconds(self) -> float:
+        """How long all attempts of the job have worked."""
+        return self._job.worked_seconds + time.monotonic() - self._looked_at
 
     async def over(self, work: Awaitable[T], *, grace: float = 0.0) -> T:
         """Do a piece of work unless the attempt has to stop; then it is cancelled.

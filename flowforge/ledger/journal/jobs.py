@@ -30,7 +30,10 @@ SCHEMA_VERSION = 1
 _SUMMARY = f"""id, tenant, key, model, state, reason, priority, labels, fence, worker, lease_until,
   not_before, cancel_requested_at, cancel_requested_by, limit_usd, cost_usd, reserved_usd,
   unknown_usd, {", ".join(TOKENS)}, rehearsal, turns, events, tree, forked_from, forked_turn,
-  callback, created_at, started_at, ended_at"""
+  callback, created_at, started_at, ended_at, wall_seconds,
+  (SELECT CAST(coalesce(sum(extract(epoch FROM coalesce(a.ended_at, clock_timestamp())
+                                               - a.started_at)), 0) AS double precision)
+     FROM flowforge.attempts a WHERE a.job = flowforge.jobs.id) AS worked_seconds"""
 
 _INSERT = sa.text(f"""
 INSERT INTO flowforge.jobs (id, tenant, key, spec, spec_hash, schema_version, model, labels,

@@ -37,7 +37,7 @@ SELECT j.id AS job, j.fence, j.worker, a.flow_run_id, a.sandbox_id,
 # The fence goes up here already: a worker that lives after all is refused from now on.
 _REQUEUE = sa.text(f"""
 WITH guard AS (
-  SELECT id, tenant FROM flowforge.jobs j
+  SELECT id, tenant, lease_until FROM flowforge.jobs j
    WHERE id = :job AND fence = :fence AND state IN ('starting', 'running', 'finishing') AND {GONE}
      FOR NO KEY UPDATE
 ), {LOST.format(ended="guard")}, {SPEND}, requeued AS (
@@ -47,7 +47,7 @@ WITH guard AS (
     FROM guard g WHERE j.id = g.id RETURNING {TELL.format(job="j.id")},
       {CALL_WORKER.format(job="j.id")}
 ), ended AS (
-  UPDATE flowforge.attempts a SET ended_at = now(), end_reason = :why
+  UPDATE flowforge.attempts a SET ended_at = least(now(), g.lease_until), end_reason = :why
     FROM guard g WHERE a.job = g.id AND a.ended_at IS NULL
 ) SELECT count(*) AS moved FROM requeued
 """)

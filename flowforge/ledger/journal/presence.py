@@ -32,10 +32,10 @@ _FREE = f"""(j.state IN ('queued', 'waiting')
    OR (j.state IN ('starting', 'running', 'finishing') AND {GONE}))"""
 
 _ONE = f"""
-  SELECT id, tenant FROM flowforge.jobs j WHERE id = :job AND {_FREE} FOR NO KEY UPDATE
+  SELECT id, tenant, lease_until FROM flowforge.jobs j WHERE id = :job AND {_FREE} FOR NO KEY UPDATE
 """
 _NEXT = f"""
-  SELECT id, tenant FROM flowforge.jobs j
+  SELECT id, tenant, lease_until FROM flowforge.jobs j
    WHERE state IN ('queued', 'waiting', 'starting', 'running', 'finishing') AND {_FREE}
      AND coalesce(not_before, created_at) <= clock_timestamp()
    ORDER BY priority DESC, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
@@ -52,8 +52,9 @@ WITH guard AS ({{which}}), {LOST.format(ended="guard")}, {SPEND}, claimed AS (
     FROM guard g WHERE j.id = g.id RETURNING j.id, j.fence, {TELL.format(job="j.id")},
       {CALL_WORKER.format(job="j.id")}
 ), ended AS (
-  UPDATE flowforge.attempts a SET ended_at = now(), end_reason = 'its worker was gone'
-    FROM claimed c WHERE a.job = c.id AND a.ended_at IS NULL
+  UPDATE flowforge.attempts a
+     SET ended_at = least(now(), g.lease_until), end_reason = 'its worker was gone'
+    FROM guard g WHERE a.job = g.id AND a.ended_at IS NULL
 ), begun AS (
   INSERT INTO flowforge.attempts (job, fence, worker) SELECT id, fence, :worker FROM claimed
 )

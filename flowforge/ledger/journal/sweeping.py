@@ -18,9 +18,6 @@ from flowforge.rules.values import Value
 
 _LIVE = "('starting', 'running', 'finishing')"
 
-_TIME_IS_UP = """coalesce(deadline <= :now, false)
-     OR coalesce(started_at + make_interval(secs => wall_seconds) <= :now, false)"""
-
 
 class Hopeless(Value):
     """A job without a worker that shall not get one."""
@@ -58,25 +55,24 @@ class Held(Value):
 
 # A job that did something gets a last attempt, which keeps its patch; one that did nothing, or for
 # which nobody came, ends here.
-_HOPELESS = sa.text(f"""
+_HOPELESS = sa.text("""
 SELECT id AS job,
        CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE 'timed_out' END AS state,
        CASE WHEN cancel_requested_at IS NOT NULL
             THEN 'cancelled by ' || coalesce(cancel_requested_by, 'somebody')
-            WHEN deadline <= now() THEN 'its deadline passed while it was ' || state
-            ELSE 'its time was up while it was ' || state END AS reason
+            ELSE 'its deadline passed while it was ' || state END AS reason
   FROM flowforge.jobs
  WHERE state IN ('queued', 'waiting')
    AND ((turns = 0 AND cancel_requested_at IS NOT NULL)
         OR cancel_requested_at <= now() - make_interval(secs => :patience)
-        OR (turns = 0 AND ({_TIME_IS_UP.replace(":now", "now()")}))
-        OR ({_TIME_IS_UP.replace(":now", "now() - make_interval(secs => :patience)")}))
+        OR (turns = 0 AND deadline <= now())
+        OR deadline <= now() - make_interval(secs => :patience))
 """)
 
 _WAKE = sa.text(f"""
 UPDATE flowforge.jobs SET not_before = now()
  WHERE state = 'waiting' AND not_before > now() AND turns > 0
-   AND ({_TIME_IS_UP.replace(":now", "now()")})
+   AND deadline <= now()
 RETURNING {TELL.format(job="id")}
 """)
 
@@ -115,7 +111,7 @@ SELECT id AS job, fence, state IN {_LIVE} AS is_live FROM flowforge.jobs WHERE i
 
 
 async def list_hopeless(engine: AsyncEngine, *, patience: float) -> list[Hopeless]:
-    """Jobs without a worker that were cancelled, or whose time is up.
+    """Jobs without a worker that were cancelled, or whose deadline has passed.
 
     Args:
         engine: The ledger.
@@ -125,7 +121,7 @@ async def list_hopeless(engine: AsyncEngine, *, patience: float) -> list[Hopeles
 
 
 async def wake_overdue(engine: AsyncEngine) -> int:
-    """Make jobs whose time is up while they wait due, so that an attempt ends them; how many."""
+    """Make jobs due whose deadline passed while they wait, so that an attempt ends them."""
     return len(await run(engine, _WAKE))
 
 

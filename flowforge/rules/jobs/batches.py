@@ -26,7 +26,7 @@ def is_in_time(spec: JobSpec, now: datetime) -> bool:
 
 
 def wall_seconds(spec: JobSpec, created_at: datetime) -> float:
-    """How long a job may take from its start; one that goes by batch has until its deadline."""
+    """How long a job may be at work; one that goes by batch has until its deadline."""
     if is_meant(spec, created_at) and spec.deadline is not None:
         return (spec.deadline - created_at).total_seconds()
     return spec.limits.wall_seconds

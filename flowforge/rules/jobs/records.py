@@ -68,6 +68,11 @@ class JobSummary(Value):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    wall_seconds: float = 0.0
+    """Its limit of time at work."""
+
+    worked_seconds: float = 0.0
+    """How long its attempts have worked, the living one until now; what it waited is left out."""
 
 
 class Job(JobSummary):

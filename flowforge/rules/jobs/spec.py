@@ -16,6 +16,10 @@ from pydantic import AfterValidator, Base64Bytes, BeforeValidator, Field
 from flowforge.rules.values import Value
 
 DEFAULT_MODEL = "claude-opus-5-5"
+MOST_CPUS = 64.0
+MOST_MB = 1_048_576
+"""The most any sandbox may have; profiles allow less."""
+
 _NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _HOST = re.compile(r"^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}(:\d{1,5})?$")
 
@@ -30,7 +34,12 @@ def _relative(path: str) -> str:
     return path
 
 
-def _host(name: str) -> str:
+def check_host(name: str) -> str:
+    """Return the name of a host, unchanged.
+
+    Raises:
+        ValueError: It is an address, or of another form.
+    """
     if not _HOST.match(name):
         raise ValueError(f"{name!r} is not the name of a host, such as pypi.org or pypi.org:443")
     return name
@@ -43,7 +52,7 @@ def _no_nul(text: str) -> str:
 
 
 RelativePath = Annotated[str, AfterValidator(_relative)]
-Host = Annotated[str, BeforeValidator(str.lower), AfterValidator(_host)]
+Host = Annotated[str, BeforeValidator(str.lower), AfterValidator(check_host)]
 Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, Field(pattern=_NAME)]
 
@@ -96,7 +105,7 @@ class Limits(Value):
         default=None, ge=1, description="Tokens the model may write in all"
     )
     wall_seconds: float = Field(
-        default=3600, gt=0, le=7 * 86_400, description="From its start to its end"
+        default=3600, gt=0, le=7 * 86_400, description="At work; what it waits does not count"
     )
     tool_seconds: float = Field(default=120, gt=0, le=86_400, description="One command")
     tool_output: int = Field(
@@ -110,11 +119,11 @@ class Limits(Value):
 class SandboxChoice(Value):
     """Where its commands run."""
 
-    profile: Name = Field(default="default", description="Name of the SandboxProfile block")
+    profile: Name = Field(default="default", description="Name of a saved sandbox profile")
     image: str | None = Field(default=None, description="Container image, where there is one")
-    cpus: float = Field(default=1.0, gt=0, le=64)
-    memory_mb: int = Field(default=2048, ge=64, le=1_048_576)
-    disk_mb: int = Field(default=4096, ge=16, le=1_048_576)
+    cpus: float = Field(default=1.0, gt=0, le=MOST_CPUS)
+    memory_mb: int = Field(default=2048, ge=64, le=MOST_MB)
+    disk_mb: int = Field(default=4096, ge=16, le=MOST_MB)
     egress: tuple[Host, ...] = Field(
         default=(), description="Hosts its commands may reach by HTTPS; none by default"
     )

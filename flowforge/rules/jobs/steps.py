@@ -100,10 +100,17 @@ def before_turn(limits: Limits, *, turns: int, output_tokens: int) -> Ending | N
 
 
 def seconds_left(
-    wall_seconds: float, started: datetime, deadline: datetime | None, now: datetime
+    wall_seconds: float, worked_seconds: float, deadline: datetime | None, now: datetime
 ) -> float:
-    """How long the job may go on, by its limit and its deadline; negative when it is over."""
-    left = wall_seconds - (now - started).total_seconds()
+    """How long the job may go on; negative when it is over.
+
+    Args:
+        wall_seconds: Its limit of time at work.
+        worked_seconds: How long its attempts have worked; what it waited does not count.
+        deadline: When it has to be over, waiting or not.
+        now: With its zone.
+    """
+    left = wall_seconds - worked_seconds
     if deadline is not None:
         left = min(left, (deadline - now).total_seconds())
     return left

@@ -157,8 +157,8 @@ def test_a_job_that_ends_otherwise_has_its_batch_canceled(journal_url: str) -> N
     async def story(stage: Stage) -> None:
         job = await stage.submit(ANSWER, **relaxed())
         assert (await stage.work(job)).state == "waiting"
-        late = "UPDATE flowforge.jobs SET started_at = now() - interval '26 h' WHERE id = :job"
-        await run(stage.engine, sa.text(late), {"job": job})
+        late = "UPDATE flowforge.attempts SET started_at = started_at - interval '26 h'"
+        await run(stage.engine, sa.text(f"{late} WHERE job = :job"), {"job": job})
         assert (await stage.work(job)).state == "timed_out"
         (batch,) = await made(stage)
         assert batch.cancel_initiated_at is not None

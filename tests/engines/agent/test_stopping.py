@@ -15,7 +15,7 @@ from flowforge.engines.agent.hands import LOST
 from flowforge.engines.sandboxes.local import LocalProvider
 from flowforge.engines.sandboxes.sandbox import Sandbox, SandboxLost
 from flowforge.errors import Busy, Refused
-from flowforge.ledger.journal import artifacts, events, jobs, orphans
+from flowforge.ledger.journal import approvals, artifacts, events, jobs, orphans
 from flowforge.ledger.journal.connection import run
 from flowforge.ledger.journal.leases import Fenced
 from flowforge.ledger.journal.presence import presence
@@ -138,10 +138,11 @@ def test_a_cancel_ends_a_command_and_all_it_started(journal_url: str, local: Loc
 
 
 async def leave(stage: Stage, job: str, seconds: float) -> None:
-    """Make a job as old as it has to be for so many of its seconds to be left."""
+    """Let a job's only attempt have worked until so many of its seconds are left."""
     wall = (await stage.job(job)).spec.limits.wall_seconds
-    late = "UPDATE flowforge.jobs SET started_at = now() - make_interval(secs => :age)"
-    await run(stage.engine, sa.text(f"{late} WHERE id = :job"), {"job": job, "age": wall - seconds})
+    late = "UPDATE flowforge.attempts SET started_at = ended_at - make_interval(secs => :worked)"
+    bound = {"job": job, "worked": wall - seconds}
+    await run(stage.engine, sa.text(f"{late} WHERE job = :job"), bound)
 
 
 def test_the_model_is_told_before_time_is_up(journal_url: str) -> None:
@@ -179,7 +180,29 @@ def test_a_reply_that_comes_when_time_is_up_is_left_and_the_patch_kept(journal_u
     on_stage(journal_url, story)
 
 
-def test_a_job_whose_time_was_up_while_it_waited_still_has_its_patch(journal_url: str) -> None:
+def test_a_night_of_waiting_is_no_time_at_work(journal_url: str) -> None:
+    async def story(stage: Stage) -> None:
+        script = ({"tools": [ADD]}, {"tools": [{"bash": "git push || true"}]}, {"text": "Done."})
+        job = await stage.submit(*script, approval={"commands": ["git push*"]})
+        assert (await stage.work(job)).state == "waiting"
+        for table, fields in (("jobs", ("started_at",)), ("attempts", ("started_at", "ended_at"))):
+            moved = ", ".join(f"{one} = {one} - interval '12 hours'" for one in fields)
+            where = f"WHERE {'id' if table == 'jobs' else 'job'} = :job"
+            await run(
+                stage.engine, sa.text(f"UPDATE flowforge.{table} SET {moved} {where}"), {"job": job}
+            )
+        (asked,) = await approvals.list_approvals(stage.engine, job)
+        await approvals.answer(
+            stage.engine, job, asked.turn, asked.tool_use_id, granted=True, by="ann"
+        )
+        assert (await stage.work(job)).state == "succeeded"
+        found = await stage.job(job)
+        assert 0 < found.worked_seconds < found.wall_seconds == 3_600
+
+    on_stage(journal_url, story)
+
+
+def test_a_job_whose_worker_died_when_its_time_was_up_still_has_its_patch(journal_url: str) -> None:
     async def story(stage: Stage) -> None:
         job = await stage.submit({"tools": [ADD]}, {"text": "Done."}, limits={"wall_seconds": 60})
         async with stage.attempt(job) as work:

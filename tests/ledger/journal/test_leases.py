@@ -283,3 +283,22 @@ def test_an_attempt_is_known_by_where_it_runs(url: str) -> None:
         assert (orphan.flow_run_id, orphan.sandbox_id) == ("run-1", "box-1")
 
     on(url, story)
+
+
+def test_an_attempt_that_nobody_saw_die_has_worked_until_its_lease_ran_out(url: str) -> None:
+    async def story(engine: AsyncEngine) -> None:
+        requeued, claimed = await a_lease(engine), await a_lease(engine)
+        night = "started_at = started_at - interval '9 h'"
+        await run(engine, sa.text(f"UPDATE flowforge.attempts SET {night}"))
+        off = "lease_until = now() - interval '8 h'"
+        await run(engine, sa.text(f"UPDATE flowforge.jobs SET {off}"))
+        for orphan in await orphans.list_orphans(engine):
+            if orphan.job == requeued.job:
+                assert await orphans.requeue(engine, orphan)
+        async with presence(engine) as here:
+            await here.claim(claimed.job, "worker")
+            for job in (requeued.job, claimed.job):
+                found = await jobs.look(engine, job)
+                assert 3500 < found.worked_seconds < 5000
+
+    on(url, story)

@@ -68,7 +68,7 @@ def test_no_turn_is_begun_that_a_limit_forbids() -> None:
 
 
 def test_a_job_has_the_time_that_its_limit_and_its_deadline_leave() -> None:
-    started = NOW - timedelta(seconds=10)
-    assert steps.seconds_left(60, started, None, NOW) == 50
-    assert steps.seconds_left(60, started, NOW + timedelta(seconds=20), NOW) == 20
-    assert steps.seconds_left(60, started, NOW - timedelta(seconds=1), NOW) == -1
+    assert steps.seconds_left(60, 10, None, NOW) == 50
+    assert steps.seconds_left(60, 10, NOW + timedelta(seconds=20), NOW) == 20
+    assert steps.seconds_left(60, 10, NOW - timedelta(seconds=1), NOW) == -1
+    assert steps.seconds_left(60, 70, NOW + timedelta(seconds=20), NOW) == -10
