@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,16 @@ class Said:
         answer: dict[str, Any] = json.loads(self.out)
         assert answer["schema"] == 1
         return answer
+
+
+@contextmanager
+def _own_umask() -> Iterator[None]:
+    """A process takes its umask along when it ends; this one stays."""
+    mask = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(mask)
 
 
 class Command:
@@ -60,7 +71,7 @@ class Command:
             patch.setattr(sys, "stdin", io.StringIO(stdin))
             patch.chdir(self.folder)
             self._capsys.readouterr()
-            with pytest.raises(SystemExit) as left:
+            with _own_umask(), pytest.raises(SystemExit) as left:
                 cli.main()
         said = self._capsys.readouterr()
         assert isinstance(left.value.code, int)
