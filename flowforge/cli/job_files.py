@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import stat
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from flowforge import terminal
 from flowforge.errors import Refused
 from flowforge.rules import names
+from flowforge.rules.jobs import submission
 from flowforge.rules.jobs.submission import MAX_FILES_BYTES
 
 _REMOTE = re.compile(r"^((https?|ssh|file)://|git@)")
@@ -28,8 +30,12 @@ class Gathered:
     binary: dict[str, str] = field(default_factory=dict)
     """Base64."""
 
+    executable: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
+    """What each symbolic link says."""
+
     left_out: list[str] = field(default_factory=list)
-    """Symbolic links and submodules: a set of files has none."""
+    """Submodules, and symbolic links that lead out of the folder."""
 
     size_bytes: int = 0
 
@@ -63,9 +69,11 @@ def workspace_of(repo: str, ref: str | None, access: str | None) -> tuple[dict[s
         )
     found = gather(folder)
     if found.left_out:
-        said = f"Links and submodules do not go with a job; left out: {', '.join(found.left_out)}"
+        said = "Submodules and links that lead out of the folder do not go with a job; left out"
+        said += f": {', '.join(found.left_out)}"
         terminal.err.print(terminal.show(said), markup=False)
-    return {"kind": "files", "files": found.files, "binary": found.binary}, folder
+    parts = ("files", "binary", "executable", "links")
+    return {"kind": "files", **{part: getattr(found, part) for part in parts}}, folder
 
 
 def gather(folder: Path) -> Gathered:
@@ -77,7 +85,9 @@ def gather(folder: Path) -> Gathered:
     found = Gathered()
     for name in sorted(_names(folder)):
         path = folder / name
-        if path.is_symlink() or path.is_dir():
+        if path.is_symlink():
+            _take_link(found, name, path)
+        elif path.is_dir():
             found.left_out.append(name)
         elif path.is_file():
             _take(found, name, path)
@@ -121,9 +131,18 @@ def _walk(folder: Path) -> Iterator[str]:
             yield str((Path(place) / name).relative_to(folder))
 
 
+def _take_link(found: Gathered, name: str, path: Path) -> None:
+    target = os.readlink(path)  # noqa: PTH115 - word for word
+    if submission.stays_inside(name, target):
+        found.links[name] = target
+    else:
+        found.left_out.append(name)
+
+
 def _take(found: Gathered, name: str, path: Path) -> None:
     try:
-        found.size_bytes += path.stat().st_size
+        about = path.stat()
+        found.size_bytes += about.st_size
         content = path.read_bytes() if found.size_bytes <= MAX_FILES_BYTES else b""
     except OSError as error:
         raise Refused(
@@ -135,6 +154,8 @@ def _take(found: Gathered, name: str, path: Path) -> None:
             f"The files have more than {MAX_FILES_BYTES / 2**20:.0f} MiB, up to {name}.",
             hint=_PUSH_IT,
         )
+    if about.st_mode & stat.S_IXUSR:
+        found.executable.append(name)
     text = _as_text(content)
     if text is None:
         found.binary[name] = base64.b64encode(content).decode()

@@ -251,10 +251,10 @@ def _summary(job: JobSummary) -> dict[str, Any]:
 
 
 def _spec_of(job: Job) -> dict[str, Any]:
-    spec = job.spec.model_dump(mode="json", exclude={"workspace": {"files", "binary"}})
+    files = {"files", "binary", "executable", "links"}
+    spec = job.spec.model_dump(mode="json", exclude={"workspace": files})
     if isinstance(job.spec.workspace, FileSet):
-        held = job.spec.workspace
-        spec["workspace"]["paths"] = sorted([*held.files, *held.binary])
+        spec["workspace"]["paths"] = job.spec.workspace.paths
     return spec
 
 

@@ -60,7 +60,7 @@ def test_a_job_is_run_to_its_end_and_its_patch_applied_to_the_folder(
     flowforge: Command, server: Running
 ) -> None:
     (flowforge.folder / "a.txt").write_text("one\n")
-    (flowforge.folder / "link").symlink_to("a.txt")
+    (flowforge.folder / "link").symlink_to("/etc/hostname")
     options = ("--repo", ".", "--usd", "1", "--turns", "9", "--wall", "60", "--apply")
     with worker(server, "run"):
         said = flowforge("job", "run", "Do it.", *options, "--label", "for=run")
@@ -195,6 +195,8 @@ def test_the_files_of_a_repository_are_those_git_does_not_ignore(tmp_path: Path)
     (tmp_path / "gone.txt").unlink()
     (tmp_path / "new.txt").write_text("untracked\n")
     (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "short").symlink_to("kept.txt")
+    (tmp_path / "new.txt").chmod(0o755)
     found = job_files.gather(tmp_path)
     assert found.files == {
         ".gitignore": "secret.env\n",
@@ -202,15 +204,20 @@ def test_the_files_of_a_repository_are_those_git_does_not_ignore(tmp_path: Path)
         "new.txt": "untracked\n",
     }
     assert found.binary == {"odd\nname.bin": "AP8="}
+    assert (found.executable, found.links) == (["new.txt"], {"short": "kept.txt"})
     assert found.left_out == ["link"]
 
 
-def test_a_folder_that_is_no_repository_goes_whole_and_links_stay(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_repository_goes_whole_but_links_that_lead_out_stay(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.txt").write_text("one\n")
     (tmp_path / "linked").symlink_to("/etc")
+    (tmp_path / "lib").symlink_to("sub")
     found = job_files.gather(tmp_path)
     assert (found.files, found.left_out) == ({"sub/a.txt": "one\n"}, ["linked"])
+    assert found.links == {"lib": "sub"}
 
 
 def test_too_much_is_refused_before_it_is_read(tmp_path: Path) -> None:

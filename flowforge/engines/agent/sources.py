@@ -117,19 +117,25 @@ async def bring(
 
 async def _lay_out(places: Places, given: FileSet) -> Base:
     contents = {path: text.encode() for path, text in given.files.items()} | dict(given.binary)
-    await asyncio.to_thread(_write, places.files, contents)
+    await asyncio.to_thread(_write, places.files, contents, given)
     await places.base.ask("add", "--all", "--force", index=places.index)
     tree = await places.base.ask_line("write-tree", index=places.index)
     return Base(None, tree, tree)
 
 
-def _write(files: Path, contents: dict[str, bytes]) -> None:
-    for path, content in contents.items():
+def _write(files: Path, contents: dict[str, bytes], given: FileSet) -> None:
+    programs = set(given.executable)
+    for path in (*contents, *given.links):  # links come last: no file is written through one
         place = files / path
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
+            if path in given.links:
+                place.symlink_to(given.links[path])
+                continue
             with place.open("xb") as file:
-                file.write(content)
+                file.write(contents[path])
+            if path in programs:
+                place.chmod(0o755)
         except (FileExistsError, NotADirectoryError):
             raise Refused(
                 f"{path!r} is given twice, or as a file and a folder.", hint="Rename one of them."

@@ -85,6 +85,17 @@ class FileSet(Value):
     binary: dict[RelativePath, Base64Bytes] = Field(
         default_factory=dict, description="Other content, base64, by path"
     )
+    executable: tuple[RelativePath, ...] = Field(
+        default=(), description="Which of these files are programs"
+    )
+    links: dict[RelativePath, str] = Field(
+        default_factory=dict, description="Symbolic links, by path: what each of them says"
+    )
+
+    @property
+    def paths(self) -> list[str]:
+        """Where something is, in order."""
+        return sorted([*self.files, *self.binary, *self.links])
 
 
 class Empty(Value):

@@ -49,14 +49,46 @@ def _of_workspace(spec: JobSpec) -> list[Problem]:
         most = f"{MAX_FILES_BYTES / 2**20:.0f} MiB"
         message = f"The files have {size / 2**20:.1f} MiB, more than {most}; give a repository."
         found.append(Problem(field="workspace.files", message=message))
-    names = {PurePosixPath(path) for path in (*files, *binary)}
-    if len(names) < len(files) + len(binary):
+    paths = spec.workspace.paths
+    names = {PurePosixPath(path) for path in paths}
+    if len(names) < len(paths):
         found.append(Problem(field="workspace.files", message="A path is given twice."))
     folders = {folder for name in names for folder in name.parents}
     for name in sorted(names & folders):
         message = f"{str(name)!r} is a file and a folder at once."
         found.append(Problem(field="workspace.files", message=message))
+    return [*found, *_of_programs(spec.workspace), *_of_links(spec.workspace)]
+
+
+def _of_programs(given: FileSet) -> list[Problem]:
+    unknown = sorted({*given.executable} - {*given.files, *given.binary})
+    message = "{!r} is none of the files."
+    field = "workspace.executable"
+    return [Problem(field=field, message=message.format(path)) for path in unknown]
+
+
+def _of_links(given: FileSet) -> list[Problem]:
+    found = []
+    for path, target in sorted(given.links.items()):
+        if not stays_inside(path, target):
+            message = f"{path!r} leads out of the workspace; give what it stands for."
+            found.append(Problem(field="workspace.links", message=message))
     return found
+
+
+def stays_inside(path: str, target: str) -> bool:
+    """Whether a symbolic link leads to somewhere in its workspace, whatever other links there are.
+
+    Args:
+        path: Where the link is. What is above it are folders, never links.
+        target: What it says.
+    """
+    if not target or target.startswith("/") or "\0" in target:
+        return False
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    ups = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
+    # Behind a name, which may be a link itself, nobody knows what `..` is.
+    return ups < len(PurePosixPath(path).parts) and ".." not in parts[ups:]
 
 
 def _of_egress(spec: JobSpec) -> list[Problem]:

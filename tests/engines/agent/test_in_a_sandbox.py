@@ -11,7 +11,7 @@ from flowforge.engines.agent.redaction import Redactor
 from flowforge.engines.agent.tools import BASH, EDIT, Call, Tools
 from flowforge.engines.agent.workspace import Workspace
 from flowforge.engines.sandboxes.local import LocalProvider
-from flowforge.rules.jobs.spec import GitSource, JobSpec, SandboxChoice
+from flowforge.rules.jobs.spec import FileSet, GitSource, JobSpec, SandboxChoice
 from tests.engines.agent.repositories import applied, git, repository
 
 
@@ -49,5 +49,35 @@ def test_a_job_edits_and_runs_its_program_and_its_patch_applies(tmp_path: Path) 
         assert [one.path for one in step.kept.left_out] == ["t"]
         git(tmp_path, "clone", "--quiet", f"file://{made}", "clone")
         assert applied(patch, tmp_path / "clone") == patch.tree
+
+    asyncio.run(work())
+
+
+def test_a_program_that_came_with_the_job_runs_and_its_mode_is_nobodys_change(
+    tmp_path: Path,
+) -> None:
+    if why := LocalProvider().why_not():
+        pytest.skip(str(why))
+    script = {"run.sh": "#!/bin/sh\necho ran > out\n", "data.txt": "x\n"}
+    given = FileSet(files=script, executable=("run.sh",), links={"bin/go": "../run.sh"})
+    choice = SandboxChoice(memory_mb=256, disk_mb=64)
+    spec = JobSpec(prompt="x", workspace=given, sandbox=choice)
+
+    async def work() -> None:
+        files = await Workspace.bring(given, tmp_path / "brain")
+        sandbox = await LocalProvider().open("a-job", 1, choice)
+        try:
+            await files.give(sandbox)
+            tools = Tools(spec, sandbox, tmp_path, Redactor({}))
+            said = await tools.run(Call("1", BASH, {"command": "bin/go && ls -F bin"}))
+            assert said.content == "go@"
+            await files.keep(sandbox)
+        finally:
+            await sandbox.close()
+        patch = await files.patch()
+        assert patch.proven
+        assert b"mode 100755" not in patch.content
+        assert b"old mode" not in patch.content
+        assert [file.path for file in patch.files] == ["out"]
 
     asyncio.run(work())
