@@ -6,6 +6,7 @@ from blocks.pager import Pager
 from blocks.postgres import PostgresServer
 from blocks.recovery import BackupKey
 from blocks.redis import RedisServer
+from blocks.sandboxes import SandboxProfile
 from blocks.storage import BackupStore
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Pager",
     "PostgresServer",
     "RedisServer",
+    "SandboxProfile",
 ]

@@ -13,7 +13,15 @@ from collections.abc import Callable, Mapping
 from prefect.client.orchestration import SyncPrefectClient
 from pydantic import JsonValue
 
-from blocks import BackupKey, BackupStore, Pager, PostgresServer, RedisServer, documents
+from blocks import (
+    BackupKey,
+    BackupStore,
+    Pager,
+    PostgresServer,
+    RedisServer,
+    SandboxProfile,
+    documents,
+)
 from flowforge import prefect_api, terminal
 from flowforge.errors import FlowForgeError, Refused
 
@@ -45,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     apply = verbs.add_parser("apply", help="save what the JSON on standard input says")
     listing = verbs.add_parser("list", help="show what is saved, without secrets")
     listing.add_argument("kind", nargs="?", choices=kinds)
+    listing.add_argument("--fields", action="store_true", help="with every field of each")
     parsers = [apply, listing]
     for verb, text in (
         ("show", "show one document, without secrets"),
@@ -89,7 +98,10 @@ def _list(client: SyncPrefectClient, options: argparse.Namespace) -> Mapping[str
                 if isinstance(block, FlowForgeError)
                 else documents.where(block)
             )
-            rows.append({"kind": kind, "name": name, "where": where})
+            row: dict[str, JsonValue] = {"kind": kind, "name": name, "where": where}
+            if options.fields and not isinstance(block, FlowForgeError):
+                row["fields"] = documents.fields_without_secrets(block)
+            rows.append(row)
     return {"documents": rows}
 
 
@@ -120,6 +132,8 @@ def _test(client: SyncPrefectClient, options: argparse.Namespace) -> Mapping[str
         found = checks.check_store(options.name, block)
     elif isinstance(block, BackupKey):
         found = checks.check_key(options.name, block, documents.read_blocks(client, "store"))
+    elif isinstance(block, SandboxProfile):
+        found = checks.check_profile(options.name, block)
     else:
         assert isinstance(block, Pager)
         found = checks.check_pager(options.name, block)

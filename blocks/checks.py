@@ -1,4 +1,4 @@
-"""Try a saved system for real: enter the server, write to the store, page a person.
+"""Try a saved system for real: enter the server, write to the store, page a person, run a command.
 
 What is found is told, not judged: a table nobody may read is a remark for whoever registers the
 server, and the backup will refuse it by name.
@@ -6,6 +6,7 @@ server, and the backup will refuse it by name.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -14,9 +15,10 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from blocks import BackupKey, BackupStore, Pager, PostgresServer, RedisServer
+from blocks import BackupKey, BackupStore, Pager, PostgresServer, RedisServer, SandboxProfile
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.connection import connect
+from flowforge.engines.sandboxes import profiles
 from flowforge.errors import Refused, Unavailable
 from flowforge.rules.addresses import FolderAddress
 from flowforge.rules.redis_addresses import ElastiCacheAddress
@@ -209,6 +211,24 @@ def check_pager(name: str, block: Pager) -> Mapping[str, JsonValue]:
         "too old will arrive here.",
     )
     return {"sent_to": block.where, "problems": []}
+
+
+def check_profile(name: str, block: SandboxProfile) -> Mapping[str, JsonValue]:
+    """Make a sandbox on this machine, run a command in it, end it, and say how long that took.
+
+    Raises:
+        Refused: It cannot be had here.
+        Unavailable: It cannot be had now.
+    """
+    tried = asyncio.run(profiles.try_out(block.profile(name)))
+    return {
+        "where": block.where,
+        "open_seconds": round(tried.open_seconds, 3),
+        "command_seconds": round(tried.command_seconds, 3),
+        "close_seconds": round(tried.close_seconds, 3),
+        "says": tried.says,
+        "problems": [],
+    }
 
 
 def _name(things: list[str]) -> str:

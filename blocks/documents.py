@@ -1,7 +1,7 @@
 """The saved documents: read, written only where they differ, removed.
 
-Servers, caches, stores, keys and pagers have documents. A document is named as people
-type it; what it holds beside an address is a secret and never printed.
+Servers, caches, stores, keys, pagers and sandbox profiles have documents. A document is named as
+people type it; what it holds beside an address is a secret and never printed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,20 @@ from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import JsonValue, ValidationError
 
-from blocks import BackupKey, BackupStore, Pager, PostgresServer, RedisServer
+from blocks import (
+    BackupKey,
+    BackupStore,
+    ClaudeAccount,
+    GitRepository,
+    Pager,
+    PostgresServer,
+    RedisServer,
+    SandboxProfile,
+)
 from flowforge.automations import sync_automations
 from flowforge.errors import FlowForgeError, Refused
 from flowforge.rules.addresses import parse_postgres_url
+from flowforge.rules.jobs import profiles
 from flowforge.rules.names import check_system_name
 
 KINDS: Mapping[str, type[Block]] = {
@@ -29,13 +39,16 @@ KINDS: Mapping[str, type[Block]] = {
     "store": BackupStore,
     "key": BackupKey,
     "pager": Pager,
+    "profile": SandboxProfile,
 }
+_SAVED_IN_UI: tuple[type[Block], ...] = (ClaudeAccount, GitRepository)
 ADD_COMMANDS: Mapping[str, str] = {
     "server": "database",
     "cache": "redis",
     "store": "store",
     "key": "key",
     "pager": "notify",
+    "profile": "sandbox",
 }
 _URL_FORMS = {
     "server": "postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
@@ -129,7 +142,7 @@ def apply(client: SyncPrefectClient, wanted: Mapping[str, Mapping[str, Block]]) 
 
     Documents that are not mentioned stay. When pagers change, the automations that call them do.
     """
-    for kind in KINDS.values():
+    for kind in (*KINDS.values(), *_SAVED_IN_UI):
         kind.register_type_and_schema()
     saved = [
         _save(kind, name, block, found.get(name))
@@ -185,6 +198,8 @@ def read_one(client: SyncPrefectClient, kind: str, name: str) -> Block:
         Refused: There is none of that name, or it cannot be read.
     """
     found = read_blocks(client, kind)
+    if kind == "profile":
+        found.setdefault(profiles.DEFAULT.name, SandboxProfile.of(profiles.DEFAULT))
     if name not in found:
         raise _unknown(kind, name, list(found))
     block = found[name]
@@ -213,7 +228,7 @@ def where(block: Block) -> str:
         return f"{block.address('-').where}/{block.database}"
     if isinstance(block, BackupStore):
         return block.where
-    return cast(BackupKey | Pager | RedisServer, block).where
+    return cast(BackupKey | Pager | RedisServer | SandboxProfile, block).where
 
 
 def fields_without_secrets(block: Block) -> dict[str, JsonValue]:

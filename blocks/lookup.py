@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import httpx
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import SecretStr
 
@@ -14,12 +16,15 @@ from blocks.git import GitRepository
 from blocks.postgres import PostgresServer
 from blocks.recovery import BackupKey
 from blocks.redis import RedisServer
+from blocks.sandboxes import SandboxProfile
 from blocks.storage import BackupStore
 from flowforge.engines.agent.sources_access import Access
-from flowforge.errors import Refused
+from flowforge.errors import Refused, Unavailable
 from flowforge.rules import names
 from flowforge.rules.addresses import PostgresAddress, StoreAddress
+from flowforge.rules.jobs import profiles
 from flowforge.rules.jobs.accounts import Account
+from flowforge.rules.jobs.profiles import Known
 from flowforge.rules.redis_addresses import AnyRedis
 from flowforge.settings import read_settings
 
@@ -71,14 +76,7 @@ def find_store_to_read(name: str) -> StoreAddress:
 
 def find_keys() -> tuple[SecretStr, ...]:
     """Every registered key that opens sealed copies."""
-    with get_client(sync_client=True) as client:
-        try:
-            found = client.read_block_documents_by_type(BackupKey.get_block_type_slug())
-        except PrefectHTTPStatusError as error:
-            if error.response.status_code != 404:
-                raise
-            return ()  # none was ever registered here
-    return tuple(BackupKey.model_validate(document.data).key for document in found)
+    return tuple(BackupKey.model_validate(document.data).key for document in _saved(BackupKey))
 
 
 def find_account(name: str) -> Account:
@@ -109,15 +107,33 @@ def find_git_access(name: str) -> Access:
 
 def saved_names(kind: type[Block]) -> list[str]:
     """The names under which blocks of a kind are saved, in order."""
-    slug = kind.get_block_type_slug()
+    return sorted(document.name for document in _saved(kind) if document.name)
+
+
+def find_profiles() -> Known:
+    """Every sandbox profile there is.
+
+    Raises:
+        Unavailable: Prefect's API did not say.
+    """
+    try:
+        saved = _saved(SandboxProfile)
+    except httpx.HTTPError as error:
+        raise Unavailable(
+            f"Prefect's API does not tell the sandbox profiles ({type(error).__name__}).",
+            hint="`flowforge status` tells how the server is; it is tried again by itself.",
+        ) from error
+    return profiles.read({str(document.name): document.data for document in saved})
+
+
+def _saved(kind: type[Block]) -> list[BlockDocument]:
     with get_client(sync_client=True) as client:
         try:
-            documents = client.read_block_documents_by_type(slug)
+            return client.read_block_documents_by_type(kind.get_block_type_slug())
         except PrefectHTTPStatusError as error:
             if error.response.status_code != 404:
                 raise
             return []  # none was ever registered here
-    return sorted(document.name for document in documents if document.name)
 
 
 def _load(kind: type[B], name: str, word: str, by: str = "") -> B:

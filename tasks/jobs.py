@@ -47,7 +47,7 @@ async def submit(spec: JobSpec) -> str:
         Refused: Something it asks for is not to be had; nothing was written.
     """
     async with opened() as engine, _model() as model:
-        await submitting.check(engine, spec, model)
+        await submitting.check(engine, spec, model, await sandboxes.known())
         job, _ = await jobs.submit(engine, spec, key=f"run:{runtime.flow_run.id}")
         get_run_logger().info("job %s", job)
         return job
@@ -70,7 +70,7 @@ async def at_work(job: str) -> AsyncIterator[Attempt]:
                 presence=present,
                 news=heard,
                 model=model,
-                provider=sandboxes.provider(spec.sandbox.profile),
+                provider=sandboxes.ByProfile(),
                 worker=f"{socket.gethostname()}:{os.getpid()}",
                 access=access,
                 secrets=_secrets(model, access),

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
 import time
 from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+import httpx
+from prefect import get_run_logger
+from prefect.artifacts import (
+    acreate_progress_artifact,
+    aupdate_progress_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
+from prefect.exceptions import PrefectException
 
+from flowforge.engines.agent.attempt import Attempt
 from flowforge.engines.backup.dumping.progress import Progress
+from flowforge.errors import FlowForgeError
+from flowforge.rules.jobs import job_reports
 
 _EVERY_SECONDS = 2.0
+JOB_EVERY_SECONDS = 3.0
+_MOST_SECONDS = 5.0
+"""No job waits longer for what is only shown."""
 
 
 class Bar:
@@ -74,3 +89,42 @@ class LoadBar(Bar):
             f"last {table or 'definitions'}; then indexes and the comparison"
         )
         self.show(done_bytes / max(1, all_bytes), said)
+
+
+class JobBar:
+    """How much of its limits an agent job has used, after its turns, and how it ended.
+
+    Whatever goes wrong with it, the job goes on.
+    """
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + JOB_EVERY_SECONDS
+        self._artifact: UUID | None = None
+
+    async def tell(self, work: Attempt) -> None:
+        """Show how it stands after a turn, unless that was shown a moment ago."""
+        if time.monotonic() < self._next:
+            return
+        try:
+            async with asyncio.timeout(_MOST_SECONDS):
+                part, said = job_reports.progress(await work.look(), work.job.spec.limits.turns)
+                await self._draw(100 * min(0.99, part), said)
+        except (FlowForgeError, PrefectException, httpx.HTTPError, TimeoutError) as error:
+            get_run_logger().warning("how far the job is was not shown: %r", error)
+        self._next = time.monotonic() + JOB_EVERY_SECONDS
+
+    async def end(self, said: str) -> None:
+        """Say how it ended, if it was long enough to have a bar."""
+        if self._artifact is None:
+            return
+        try:
+            async with asyncio.timeout(_MOST_SECONDS):
+                await self._draw(100, said)
+        except (PrefectException, httpx.HTTPError, TimeoutError) as error:
+            get_run_logger().warning("the end of the job was not shown: %r", error)
+
+    async def _draw(self, percent: float, said: str) -> None:
+        if self._artifact is None:
+            self._artifact = await acreate_progress_artifact(percent, description=said)
+        else:
+            await aupdate_progress_artifact(self._artifact, percent, description=said)

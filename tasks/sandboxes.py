@@ -1,22 +1,35 @@
-"""The sandboxes that a worker can give to its jobs."""
+"""The sandboxes that a worker gives to its jobs, as their profiles say."""
 
 from __future__ import annotations
 
-from flowforge.engines.sandboxes.local import LocalProvider
-from flowforge.engines.sandboxes.sandbox import Provider
-from flowforge.errors import Refused
+import asyncio
 
-DEFAULT = "default"
+from blocks import lookup
+from flowforge.engines.sandboxes import profiles
+from flowforge.engines.sandboxes.sandbox import Sandbox
+from flowforge.rules.jobs.profiles import Known
+from flowforge.rules.jobs.spec import SandboxChoice
 
 
-def provider(profile: str) -> Provider:
-    """What makes the sandboxes of a profile.
+async def known() -> Known:
+    """Every sandbox profile there is.
 
     Raises:
-        Refused: There is no such profile.
+        Unavailable: Prefect's API did not say.
     """
-    if profile != DEFAULT:
-        raise Refused(
-            f"There is no sandbox profile {profile!r}.", hint=f"Use the profile {DEFAULT!r}."
-        )
-    return LocalProvider()
+    return await asyncio.to_thread(lookup.find_profiles)
+
+
+class ByProfile:
+    """Makes each sandbox as its profile says at that moment; it may have changed meanwhile."""
+
+    async def open(self, job: str, fence: int, choice: SandboxChoice) -> Sandbox:
+        """Make a sandbox for one attempt of a job.
+
+        Raises:
+            Refused: There is no such profile, it gives less than is asked for, or this machine
+                cannot make a sandbox of its kind.
+            Unavailable: It could not be had now.
+        """
+        provider = profiles.choose(choice, await known())
+        return await provider.open(job, fence, choice)

@@ -18,7 +18,6 @@ from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
 
 from flowforge import ledger
-from flowforge.engines.sandboxes.local import LocalProvider
 from flowforge.errors import FlowForgeError, Refused, Unavailable
 from flowforge.server import answers, environment, guard, shell
 from flowforge.server.block_types import register_block_types
@@ -30,6 +29,7 @@ from flowforge.server.journal import Journal, open_journal
 from flowforge.server.metrics import Meters
 from flowforge.server.outages import Patient, keep_brief
 from flowforge.server.prober import Prober, open_database
+from flowforge.server.profiles import SavedProfiles
 from flowforge.server.serving import serve
 from flowforge.server.sockets import Sockets
 from flowforge.server.steward import keep_jobs
@@ -61,7 +61,7 @@ async def open_platform(
     door = guard.open_door(taken.ports, settings.allowed_hosts, settings.public_api_url)
     application = create_app(ephemeral=False, final=True)
     keep_brief()
-    async with _prefect_api(settings, application) as api, _journal(settings) as journal:
+    async with _prefect_api(settings, application) as api, _journal(settings, api) as journal:
         own = _own_api(settings, books, journal, prober, version)
         public = shell.guarded(
             shell.Shell(Explained(Patient(application)), own, prober, settings.public_api_url),
@@ -139,13 +139,14 @@ def _qualified_name(task: asyncio.Task[Any]) -> str:
 
 
 @asynccontextmanager
-async def _journal(settings: Settings) -> AsyncIterator[Journal | None]:
+async def _journal(settings: Settings, api: InProcess) -> AsyncIterator[Journal | None]:
     if settings.ledger_url is None:
         yield None
         return
     url = settings.ledger_url.get_secret_value()
     signs = settings.webhook_secret is not None
-    async with open_journal(url, takes_callbacks=signs) as journal:
+    checks = (SavedProfiles(api).check,)
+    async with open_journal(url, checks=checks, takes_callbacks=signs) as journal:
         yield journal
 
 
@@ -164,7 +165,7 @@ async def _keep_jobs(settings: Settings, journal: Journal | None, api: InProcess
         await asyncio.Event().wait()
         return
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
-    await keep_jobs(journal, PrefectRuns(api), [LocalProvider()], secret)
+    await keep_jobs(journal, PrefectRuns(api), SavedProfiles(api).read, secret)
 
 
 def _own_api(

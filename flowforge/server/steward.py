@@ -1,7 +1,7 @@
 """Look after agent jobs for as long as the server lives.
 
 Of several servers one looks after jobs and flow runs. Callbacks are dealt out one by one, and
-sandboxes are on one machine only, so every server sees to those.
+sandboxes may be on one machine only, so every server sees to those.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
-from flowforge.engines.agent import callbacks, stewarding
+from flowforge.engines.agent import callbacks
 from flowforge.engines.agent.stewarding import Runs, Steward
-from flowforge.engines.sandboxes.sandbox import Provider
-from flowforge.errors import FlowForgeError
 from flowforge.ledger.journal import artifacts
 from flowforge.ledger.journal.leading import Candidate, candidate
+from flowforge.rules.jobs.profiles import Known
 from flowforge.server.journal import Journal
+from flowforge.server.patience import Patience
+from flowforge.server.sweeper import Sweeper
 
 INTERVAL_SECONDS = 2.0
 SOONEST_SECONDS = 0.5
@@ -31,43 +32,22 @@ log = logging.getLogger("flowforge.jobs")
 
 
 async def keep_jobs(
-    journal: Journal, runs: Runs, providers: Sequence[Provider], secret: str | None
+    journal: Journal, runs: Runs, profiles: Callable[[], Awaitable[Known]], secret: str | None
 ) -> None:
     """Look after jobs until cancelled.
 
     Args:
         journal: Where they are.
         runs: Where their flow runs are.
-        providers: Of sandboxes on this machine.
+        profiles: Tells the sandbox profiles there are.
         secret: Signs callbacks; without one none is told.
     """
-    tending = [_lead(journal, runs), _sweep_sandboxes(journal, providers)]
+    tending = [_lead(journal, runs), Sweeper(journal, profiles).run()]
     if secret is not None:
         tending.append(_tell(journal, secret))
     async with asyncio.TaskGroup() as group:
         for work in tending:
             group.create_task(work)
-
-
-class Patience:
-    """Says once what goes wrong again and again, and once that it went well again."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._said: str | None = None
-
-    async def attempt(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do some work that is done again later anyway."""
-        try:
-            await work()
-        except FlowForgeError as error:
-            if error.message != self._said:
-                log.warning("%s: %s", self._what, error)
-            self._said = error.message
-        else:
-            if self._said is not None:
-                log.info("%s: goes on", self._what)
-            self._said = None
 
 
 async def _lead(journal: Journal, runs: Runs) -> None:
@@ -114,16 +94,3 @@ async def _tell(journal: Journal, secret: str) -> None:
     while True:
         await patience.attempt(tell)
         await asyncio.sleep(INTERVAL_SECONDS)
-
-
-async def _sweep_sandboxes(journal: Journal, providers: Sequence[Provider]) -> None:
-    patience = Patience("sandboxes of jobs")
-    suspects: frozenset[str] = frozenset()
-
-    async def sweep() -> None:
-        nonlocal suspects
-        suspects = await stewarding.sweep_sandboxes(journal.engine, providers, suspects)
-
-    while True:
-        await patience.attempt(sweep)
-        await asyncio.sleep(TIDY_SECONDS)

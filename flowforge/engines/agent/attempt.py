@@ -29,14 +29,14 @@ from flowforge.engines.agent.station import Station, station
 from flowforge.engines.agent.tools import NICKNAMES
 from flowforge.engines.agent.transport import Model
 from flowforge.engines.agent.watching import Watch, watching
-from flowforge.engines.sandboxes.sandbox import Provider
+from flowforge.engines.sandboxes.sandbox import Opener
 from flowforge.errors import Busy, FlowForgeError, Unavailable
 from flowforge.ledger.journal import jobs, leases, turns
 from flowforge.ledger.journal.leases import Lease
 from flowforge.ledger.journal.news import News
 from flowforge.ledger.journal.presence import Presence
 from flowforge.rules.jobs import batches
-from flowforge.rules.jobs.records import Job, Turn
+from flowforge.rules.jobs.records import Job, JobSummary, Turn
 from flowforge.rules.jobs.steps import Ending
 
 _BRING_SECONDS = 60.0
@@ -50,7 +50,7 @@ class Services:
     presence: Presence
     news: News
     model: Model
-    provider: Provider
+    provider: Opener
     worker: str
     """By which people know it."""
 
@@ -111,6 +111,14 @@ class Attempt:
     def next_turn(self) -> int:
         """The number of the turn that is taken next."""
         return self._progress.talk.turns + 1
+
+    async def look(self) -> JobSummary:
+        """The job as the journal has it now.
+
+        Raises:
+            Unavailable: The ledger does not answer.
+        """
+        return await jobs.look(self._services.engine, self.job.id)
 
     async def begin(self, place: Station) -> None:
         """Start to work at a place whose files are there."""

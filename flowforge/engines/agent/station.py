@@ -18,7 +18,7 @@ from flowforge.engines.agent.sources_access import Access
 from flowforge.engines.agent.steps import reached
 from flowforge.engines.agent.tools import Tools
 from flowforge.engines.agent.workspace import NOT_CARRIED_OVER, Step, Workspace
-from flowforge.engines.sandboxes.sandbox import Provider, Sandbox, SandboxLost
+from flowforge.engines.sandboxes.sandbox import Opener, Sandbox, SandboxLost
 from flowforge.ledger.journal import artifacts, leases
 from flowforge.ledger.journal.leases import Lease
 from flowforge.rules.jobs.records import Turn
@@ -44,7 +44,7 @@ class Station:
         engine: AsyncEngine,
         lease: Lease,
         spec: JobSpec,
-        provider: Provider,
+        provider: Opener,
         redactor: Redactor,
         folder: Path,
         workspace: Workspace,
@@ -112,7 +112,7 @@ async def station(
     lease: Lease,
     spec: JobSpec,
     turns: Sequence[Turn],
-    provider: Provider,
+    provider: Opener,
     redactor: Redactor,
     access: Access | None,
 ) -> AsyncIterator[Station]:

@@ -186,7 +186,7 @@ class Steward:
 
 
 async def sweep_sandboxes(
-    engine: AsyncEngine, providers: Sequence[Provider], suspects: frozenset[str]
+    engine: AsyncEngine, provider: Provider, suspects: frozenset[str]
 ) -> frozenset[str]:
     """Remove the sandboxes of attempts that are over.
 
@@ -195,16 +195,16 @@ async def sweep_sandboxes(
 
     Args:
         engine: The ledger.
-        providers: Of this machine.
+        provider: Of the place that is swept.
         suspects: What the last call returned.
 
     Returns:
         The ids of those that should be gone by the next call.
     """
-    seen = [(provider, *one) for provider in providers for one in await provider.list_open()]
-    held = await sweeping.how_held(engine, [job for _, job, _, _ in seen]) if seen else {}
+    seen = await provider.list_open()
+    held = await sweeping.how_held(engine, [job for job, _, _ in seen]) if seen else {}
     found = set()
-    for provider, job, fence, sandbox_id in seen:
+    for job, fence, sandbox_id in seen:
         one = held.get(job)
         if one is None or (one.is_live and one.fence == fence):
             continue

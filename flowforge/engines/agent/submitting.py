@@ -9,22 +9,25 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from flowforge.engines.agent.transport import CallFailed, Model
 from flowforge.errors import Refused
 from flowforge.ledger.journal import prices
-from flowforge.rules.jobs import submission
+from flowforge.rules.jobs import profiles, submission
+from flowforge.rules.jobs.profiles import Known
 from flowforge.rules.jobs.spec import JobSpec
 
 
-async def check(engine: AsyncEngine, spec: JobSpec, model: Model | None) -> None:
+async def check(engine: AsyncEngine, spec: JobSpec, model: Model | None, known: Known) -> None:
     """Make sure that a job could go well.
 
     Args:
         engine: The ledger.
         spec: What is asked for.
         model: Who would be asked; without it what the provider knows is not looked at.
+        known: The sandbox profiles there are.
 
     Raises:
         Refused: It could not; the fields that are wrong are named.
     """
     problems = submission.find_problems(spec, datetime.now(UTC))
+    problems += profiles.find_problems(spec.sandbox, known)
     if problems:
         said = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
         raise Refused(f"The job cannot be as it is: {said}", hint="Correct these fields.")

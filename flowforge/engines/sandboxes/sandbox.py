@@ -128,14 +128,8 @@ class Sandbox(Protocol):
         ...
 
 
-class Provider(Protocol):
-    """Makes sandboxes of one kind and finds those of dead workers."""
-
-    kind: str
-
-    def why_not(self) -> FlowForgeError | None:
-        """What this machine lacks for it, with the way out; `None` when it works."""
-        ...
+class Opener(Protocol):
+    """Gives the attempts of jobs their sandboxes."""
 
     async def open(self, job: str, fence: int, choice: SandboxChoice) -> Sandbox:
         """Make a sandbox for one attempt of a job.
@@ -144,6 +138,16 @@ class Provider(Protocol):
             Refused: This machine cannot give it; nothing weaker is used instead.
             Unavailable: It could not be had now.
         """
+        ...
+
+
+class Provider(Opener, Protocol):
+    """Makes sandboxes of one kind and finds those of dead workers."""
+
+    kind: str
+
+    def why_not(self) -> FlowForgeError | None:
+        """What this machine lacks for it, with the way out; `None` when it works."""
         ...
 
     async def list_open(self) -> list[tuple[str, int, str]]:

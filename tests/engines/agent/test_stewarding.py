@@ -275,9 +275,9 @@ def test_only_sandboxes_of_attempts_that_are_over_and_ours_are_removed(url: str)
             (dead.job, dead.fence, "after"),
             ("job_of_another_platform", 1, "foreign"),
         )
-        suspects = await stewarding.sweep_sandboxes(engine, [places], frozenset())  # type: ignore[list-item]
+        suspects = await stewarding.sweep_sandboxes(engine, places, frozenset())  # type: ignore[arg-type]
         assert len(places.places) == 4
-        await stewarding.sweep_sandboxes(engine, [places], suspects)  # type: ignore[list-item]
+        await stewarding.sweep_sandboxes(engine, places, suspects)  # type: ignore[arg-type]
         assert [one[2] for one in places.places] == ["works", "foreign"]
         assert set(await sweeping.how_held(engine, ["job_none"])) == set()
 
