@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 from pydantic import SecretStr
 
-from bench import contenders, database
+from bench import contenders, database, physical
 from bench.contenders import NAME, OURS, TARGET, Contender, Ground
 from bench.report import Table, compare
 from bench.sampling import Sampler
@@ -29,6 +29,7 @@ from flowforge.rules.values import Value
 
 ROUNDS = 5
 BUCKET_ROUNDS = 3  # moto is slow
+_AS_INSTALLED = {"listen_addresses": ""}  # all else as PostgreSQL comes
 Taken = dict[str, float]
 
 
@@ -119,7 +120,7 @@ def open_bench(size_bytes: int, server: Installation) -> Iterator[Bench]:
     """Run a server with a generated database of a size."""
     with (
         tempfile.TemporaryDirectory(prefix="ff-bench-") as name,
-        scratch_server(server, Path(name)) as address,
+        scratch_server(server, Path(name), _AS_INSTALLED) as address,
         open_bucket(Path(name)) as bucket,
     ):
         held, rows = database.make(address, NAME, size_bytes)
@@ -137,48 +138,49 @@ def open_bench(size_bytes: int, server: Installation) -> Iterator[Bench]:
         )
         what = (
             f"One generated database: {held / 1e6:,.0f} MB, {rows:,} rows, "
-            f"PostgreSQL {server.version}."
+            f"PostgreSQL {server.version} with the settings it comes with."
         )
         yield Bench(ground, postmaster, what, (bucket, FolderShelf(Path(name) / "store")))
 
 
 def measure(size_bytes: int, rounds: int = ROUNDS) -> list[Table]:
     """Copy and restore one database with every contender in turn, and compare."""
-    servers = [i for i in installations.find_installations() if i.has_server]
-    fastest = contenders.directory_format("1")
-    in_parallel = [contenders.ours(), fastest, contenders.directory_format("0")]
     tables = []
-    with open_bench(size_bytes, servers[0]) as bench:
+    server = shared_server()
+    with open_bench(size_bytes, server) as bench:
         for shelf in bench.shelves:
             if shelf.lacking is not None:
                 print(f"Not measured with {shelf.title}: {shelf.lacking}")
                 continue
             bench.ground = replace(bench.ground, shelf=shelf)
-            # These take as long as their gzip does, whatever comes after it.
-            alone = [contenders.custom_format(), contenders.piped()] if shelf.is_local else []
-            who = [*in_parallel, *alone]
+            who = contenders_with(shelf, server)
             turns = rounds if shelf.is_local else min(rounds, BUCKET_ROUNDS)
-            copies = take_turns(bench, who, turns)
-            restores = bring_back(bench, who, turns)
+            copies, restores = take_turns(bench, who, turns), bring_back(bench, who, turns)
+            lacking = [f"Not there: {c.name}, as {c.lacking}." for c in who if c.lacking]
+            into, back = f"A copy into {shelf.title}", f"A restore from {shelf.title}"
+            notes = [*COPY_NOTES, *lacking]
             tables += [
-                compare(
-                    f"A copy into {shelf.title}",
-                    copies,
-                    OURS,
-                    COPY_MEASURES,
-                    COPY_NOTES,
-                    bench.held,
-                ),
-                compare(
-                    f"A restore from {shelf.title}",
-                    restores,
-                    OURS,
-                    RESTORE_MEASURES,
-                    RESTORE_NOTES,
-                    bench.held,
-                ),
+                compare(into, copies, OURS, COPY_MEASURES, notes, bench.held),
+                compare(back, restores, OURS, RESTORE_MEASURES, RESTORE_NOTES, bench.held),
             ]
     return tables
+
+
+def shared_server() -> Installation:
+    """The newest server that all contenders can read, or else the newest."""
+    servers = [found for found in installations.find_installations() if found.has_server]
+    shared = [found for found in servers if found.major <= physical.NEWEST_MAJOR]
+    return (shared or servers)[0]
+
+
+def contenders_with(shelf: Shelf, server: Installation) -> list[Contender]:
+    """Who is measured with a shelf; ourselves first."""
+    parallel = [contenders.directory_format(level) for level in ("1", "0")]
+    who = [contenders.ours(), *parallel]
+    if not shelf.is_local:
+        return [*who, physical.barman(server)]
+    # These take as long as their gzip does, whatever comes after it.
+    return [*who, contenders.custom_format(), contenders.piped(), physical.pgbackrest(server)]
 
 
 def take_turns(bench: Bench, who: Sequence[Contender], rounds: int) -> dict[str, list[Taken]]:
@@ -250,6 +252,7 @@ COPY_NOTES = [
     "`pg_dump -Fd` writes to a temporary folder first; `rclone` brings that to the bucket, `cp` "
     "and a flush to the folder.",
     "FlowForge's copy is also hashed and its rows digested table by table.",
+    "pgBackRest and barman copy the files of all databases of the server, and need its log, too.",
     _OWN,
 ]
 RESTORE_NOTES = [

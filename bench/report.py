@@ -52,27 +52,25 @@ def compare(
     notes: list[str],
     what: str,
 ) -> Table:
-    """Medians of each, and the medians of the ratios within a round."""
-    others = [contender for contender in taken if contender != ours]
+    """A column for each: the medians, and how ours compares, by the medians within a round."""
     rows = []
     for measure, (name, show) in measures.items():
-        row = [name]
-        for found in taken.values():
+        cells = []
+        for who, found in taken.items():
             middle = statistics.median(each[measure] for each in found)
-            row.append(show(middle) if middle or measure == "temporary" else "-")
-        for other in others:
-            pairs = zip(taken[ours], taken[other], strict=True)
+            pairs = zip(taken[ours], found, strict=True)
             ratios = [a[measure] / b[measure] for a, b in pairs if b[measure]]
-            row.append(f"{statistics.median(ratios):.2f}" if ratios else "-")
-        rows.append(row)
+            compared = f" ({statistics.median(ratios):.2f})" if ratios and who != ours else ""
+            cells.append(f"{show(middle)}{compared}" if middle or ratios else "-")
+        rows.append([name, *cells])
     rounds = len(taken[ours])
     return Table(
         title=title,
-        columns=["median", *taken, *(f"to {other}" for other in others)],
+        columns=["median", *taken],
         rows=rows,
         notes=[
             f"{what} {rounds} rounds, in turn, on this machine.",
-            f"`to X` is {ours} divided by X: the median of the ratios within a round.",
+            f"In brackets: {ours} divided by it, the median of the ratios within a round.",
             *notes,
         ],
     )

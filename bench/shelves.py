@@ -26,7 +26,7 @@ from flowforge.engines.backup.stores.store import open_store
 from flowforge.rules.addresses import FolderAddress, S3Address, StoreAddress
 
 BUCKET = "bench"
-_KEY = "bench"
+KEY = "bench"
 _RCLONE = "env -u AWS_CA_BUNDLE rclone"  # it cannot bear the variable
 
 
@@ -138,8 +138,8 @@ class BucketShelf:
             "RCLONE_CONFIG_B_TYPE": "s3",
             "RCLONE_CONFIG_B_PROVIDER": "Other",
             "RCLONE_CONFIG_B_ENDPOINT": self.endpoint,
-            "RCLONE_CONFIG_B_ACCESS_KEY_ID": _KEY,
-            "RCLONE_CONFIG_B_SECRET_ACCESS_KEY": _KEY,
+            "RCLONE_CONFIG_B_ACCESS_KEY_ID": KEY,
+            "RCLONE_CONFIG_B_SECRET_ACCESS_KEY": KEY,
             "RCLONE_S3_NO_CHECK_BUCKET": "true",
         }
 
@@ -156,8 +156,8 @@ class BucketShelf:
             prefix=f"{corner}/",
             region="us-east-1",
             endpoint_url=self.endpoint,
-            access_key_id=_KEY,
-            secret_access_key=SecretStr(_KEY),
+            access_key_id=KEY,
+            secret_access_key=SecretStr(KEY),
         )
 
     def empty(self, corner: str) -> None:

@@ -148,7 +148,9 @@ def wait_until_ready(
 
 @contextlib.contextmanager
 def scratch_server(
-    installation: Installation, parent: Path | None = None
+    installation: Installation,
+    parent: Path | None = None,
+    settings: Mapping[str, str] = _SCRATCH_SETTINGS,
 ) -> Iterator[PostgresAddress]:
     """Run an empty server for as long as the block lasts, reachable by its owner alone.
 
@@ -157,6 +159,7 @@ def scratch_server(
     Args:
         installation: The programs to run it from.
         parent: Folder to make it in; by default the system's temporary folder.
+        settings: Of PostgreSQL; by default fast ones, that do not outlast a crash.
     """
     root = Path(tempfile.mkdtemp(prefix="ff-pg-", dir=parent))
     sockets = Path(tempfile.mkdtemp(prefix="ff-s-")) if len(os.fsencode(root)) > 80 else root
@@ -165,7 +168,7 @@ def scratch_server(
         data=root / "data",
         socket_folder=sockets,
         port=5432,
-        settings=_SCRATCH_SETTINGS,
+        settings=settings,
     )
     address = cluster.address(f"scratch-{secrets.token_hex(4)}")
     command = [sys.executable, "-S", "-E", str(Path(guard.__file__)), str(root)]
