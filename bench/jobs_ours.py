@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
+import psycopg
 import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -36,19 +37,24 @@ class Statements:
 
     count: int = 0
     seconds: float = 0.0
-    _began: dict[int, float] = field(default_factory=dict)
 
     def watch(self, engine: AsyncEngine) -> None:
         """Count from now on."""
-        sa.event.listen(engine.sync_engine, "before_cursor_execute", self._before)
-        sa.event.listen(engine.sync_engine, "after_cursor_execute", self._after)
+        told = self
 
-    def _before(self, *arguments: Any) -> None:
-        self._began[id(arguments[1])] = time.monotonic()
+        class Watched(psycopg.AsyncCursor[Any]):
+            async def execute(self, *asked: Any, **more: Any) -> Self:
+                began = time.monotonic()
+                try:
+                    return await super().execute(*asked, **more)
+                finally:
+                    told.count += 1
+                    told.seconds += time.monotonic() - began
 
-    def _after(self, *arguments: Any) -> None:
-        self.count += 1
-        self.seconds += time.monotonic() - self._began.pop(id(arguments[1]))
+        def lend(connection: Any, *_: Any) -> None:
+            connection.driver_connection.cursor_factory = Watched
+
+        sa.event.listen(engine.sync_engine.pool, "checkout", lend)
 
 
 @contextlib.asynccontextmanager

@@ -94,16 +94,16 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
             "The ledger's connections are all busy.", hint="Wait a moment and try again."
         ) from error
     except sa.exc.DBAPIError as error:
-        raise explain(error, engine.url) from error
+        raise explain(error.orig, engine.url) from error
 
 
-def explain(error: sa.exc.DBAPIError, url: sa.URL) -> FlowForgeError:
+def explain(error: BaseException | None, url: sa.URL) -> FlowForgeError:
     """Turn the driver's error into one of the three kinds."""
     place = f"The ledger ({_where(url)})"
-    code = getattr(error.orig, "sqlstate", None)
-    lines = str(error.orig).strip().splitlines()
+    code = getattr(error, "sqlstate", None)
+    lines = str(error).strip().splitlines()
     said = lines[0][:300] if lines else "no reason given"
-    if code in ("28P01", "28000") or "authentication failed" in str(error.orig):
+    if code in ("28P01", "28000") or "authentication failed" in str(error):
         return Refused(
             f"{place} refused the password or role.", hint="Correct FLOWFORGE_LEDGER_URL."
         )

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
+from psycopg.pq import TransactionStatus
+from psycopg.rows import dict_row
 from psycopg.types.numeric import Int8
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from flowforge.errors import Unavailable
@@ -17,6 +22,7 @@ from flowforge.ledger.journal.text import storable
 
 Row = Mapping[str, Any]
 _HELD = 2  # one connection for locks, one for news
+_DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 def open_engine(url: str, *, connections: int = 5) -> AsyncEngine:
@@ -50,6 +56,7 @@ def open_engine(url: str, *, connections: int = 5) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=30,
         pool_recycle=1800,
+        pool_reset_on_return=None,  # nobody gives one back that is not at rest
     )
 
 
@@ -71,11 +78,14 @@ async def fetch(
 ) -> list[Row]:
     """Run one statement on a connection and return its rows.
 
-    What PostgreSQL does not take as text is replaced in every parameter: see `storable`.
+    SQLAlchemy looks after the connections; the statement goes straight to the driver, which takes
+    a third of the time. What PostgreSQL does not take as text is replaced in every parameter: see
+    `storable`.
     """
     sent = {name: _sendable(value) for name, value in (parameters or {}).items()}
-    result = await connection.execute(statement, sent)
-    return [row._asdict() for row in result] if result.returns_rows else []
+    async with driver(connection).cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_spelled(statement), sent)
+        return list(await cursor.fetchall()) if cursor.description else []
 
 
 @contextlib.asynccontextmanager
@@ -86,10 +96,8 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         Unavailable: The ledger did not answer; the transaction may be tried again.
         Refused: It answered no: password, rights, missing tables.
     """
-    async with connected(engine) as connection:
-        await connection.execution_options(isolation_level="READ COMMITTED")
-        async with connection.begin():
-            yield connection
+    async with connected(engine) as connection, driver(connection).transaction():
+        yield connection
 
 
 @contextlib.asynccontextmanager
@@ -100,11 +108,16 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         try:
             yield connection
         finally:
-            await asyncio.shield(connection.close())
+            if connection.invalidated or _is_at_rest(connection):
+                await connection.close()
+            else:
+                await asyncio.shield(_drop(connection))
 
 
 async def connect(engine: AsyncEngine) -> AsyncConnection:
     """Take a connection. Who is cancelled meanwhile leaves none behind, not even half of one."""
+    if engine.pool.checkedin():  # type: ignore[attr-defined]
+        return await engine.connect()  # there is one: nothing is waited for
     opening = asyncio.create_task(_open(engine))
     try:
         return await asyncio.shield(opening)
@@ -114,8 +127,12 @@ async def connect(engine: AsyncEngine) -> AsyncConnection:
         raise
 
 
-async def _open(engine: AsyncEngine) -> AsyncConnection:
-    return await engine.connect()
+def driver(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
+    """The driver's connection behind one of SQLAlchemy's."""
+    assert connection.sync_connection is not None
+    found = connection.sync_connection.connection.driver_connection
+    assert isinstance(found, psycopg.AsyncConnection)
+    return found
 
 
 @contextlib.asynccontextmanager
@@ -128,7 +145,34 @@ async def translated(engine: AsyncEngine) -> AsyncIterator[None]:
             "The journal's connections are all busy.", hint="Wait a moment and try again."
         ) from error
     except sa.exc.DBAPIError as error:
+        raise explain(error.orig, engine.url) from error
+    except psycopg.Error as error:
         raise explain(error, engine.url) from error
+
+
+async def _open(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()
+
+
+def _is_at_rest(connection: AsyncConnection) -> bool:
+    """Whether another may use it: it lives, and nothing is under way on it."""
+    return driver(connection).info.transaction_status == TransactionStatus.IDLE
+
+
+async def _drop(connection: AsyncConnection) -> None:
+    if driver(connection).closed:
+        # SQLAlchemy shall see it, too: then it trusts no other connection of the same age.
+        with contextlib.suppress(sa.exc.DBAPIError):
+            await connection.exec_driver_sql("SELECT 1")
+    else:
+        await connection.invalidate()
+    await connection.close()
+
+
+@functools.cache
+def _spelled(statement: sa.TextClause) -> str:
+    """A statement as the driver takes it."""
+    return str(statement.compile(dialect=_DIALECT))
 
 
 def _sendable(value: Any) -> Any:

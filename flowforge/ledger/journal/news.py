@@ -12,11 +12,10 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 
 import psycopg
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.errors import FlowForgeError
-from flowforge.ledger.journal.connection import connected
+from flowforge.ledger.journal.connection import connected, driver
 from flowforge.ledger.journal.fragments import CHANNEL, TO_WORKER
 
 _RECONNECT_SECONDS = 1.0
@@ -105,14 +104,12 @@ async def _hear(engine: AsyncEngine, news: News) -> None:
 
 async def _hear_once(engine: AsyncEngine, news: News) -> None:
     async with connected(engine) as connection:
-        await connection.execute(sa.text(f"LISTEN {CHANNEL}"))
-        raw = await connection.get_raw_connection()
-        driver = raw.driver_connection
-        assert isinstance(driver, psycopg.AsyncConnection)
+        hearing = driver(connection)
+        await hearing.execute(f"LISTEN {CHANNEL}")
         news.tell_all()
         try:
             with contextlib.suppress(psycopg.OperationalError):
-                async for notice in driver.notifies():
+                async for notice in hearing.notifies():
                     news.tell(notice.payload)
         finally:
             await connection.invalidate()  # given back to the pool it would go on listening

@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from flowforge.errors import Busy, Refused
 from flowforge.ledger.journal import jobs
-from flowforge.ledger.journal.connection import Row, connect, fetch, translated
+from flowforge.ledger.journal.connection import Row, connect, driver, fetch, translated
 from flowforge.ledger.journal.fragments import CALL_WORKER, GONE, LOCK, LOST, SPEND, TELL
 from flowforge.ledger.journal.leases import Lease, lost
 from flowforge.ledger.journal.orphans import GRACE_SECONDS
@@ -139,7 +140,7 @@ class Presence:
             self._held.clear()
             # PostgreSQL sees the end of a connection a moment later; who asks next shall not wait.
             if self._connection is not None:
-                with contextlib.suppress(sa.exc.DBAPIError):
+                with contextlib.suppress(psycopg.Error):
                     await fetch(self._connection, _UNLOCK_ALL, {})
             await self._drop()
 
@@ -164,8 +165,8 @@ class Presence:
         async with self._turn, translated(self._engine):
             try:
                 return await fetch(await self._connected(), statement, bound)
-            except sa.exc.DBAPIError as error:
-                if error.connection_invalidated:
+            except psycopg.Error:
+                if self._connection is not None and driver(self._connection).closed:
                     await self._drop()
                 raise
 

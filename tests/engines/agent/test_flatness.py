@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
+from typing import Any, Self
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -21,9 +22,19 @@ class Written:
     def __init__(self, stage: Stage) -> None:
         self.statements = 0
         self.bytes = 0
-        sa.event.listen(stage.engine.sync_engine, "before_cursor_execute", self._note)
+        note = self._note
 
-    def _note(self, _: Any, __: Any, statement: str, sent: Any, ___: Any, ____: Any) -> None:
+        class Noted(psycopg.AsyncCursor[Any]):
+            async def execute(self, query: Any, params: Any = None, **more: Any) -> Self:
+                note(query, params)
+                return await super().execute(query, params, **more)
+
+        def lend(connection: Any, *_: Any) -> None:
+            connection.driver_connection.cursor_factory = Noted
+
+        sa.event.listen(stage.engine.sync_engine.pool, "checkout", lend)
+
+    def _note(self, statement: str, sent: Any) -> None:
         if not any(part in statement for part in _OF_TIME):
             self.statements += 1
             self.bytes += len(str(sent))
