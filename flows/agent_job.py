@@ -15,7 +15,7 @@ from prefect.states import Cancelled, Completed, Failed
 from flowforge.errors import Refused
 from flowforge.rules.jobs import job_reports, states
 from flowforge.rules.jobs.spec import JobSpec
-from tasks import claude, jobs, ledger
+from tasks import claude, jobs, ledger, progress
 
 
 async def cancel_job(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
@@ -45,13 +45,15 @@ async def run_agent_job(spec: JobSpec | None = None, job: str | None = None) -> 
             job = await jobs.submit(spec)
         await jobs.ask_people(job)
         async with jobs.at_work(job) as work:
+            bar = progress.JobBar()
             while await claude.next_turn(work):
-                pass
+                await bar.tell(work)
             outcome = await work.finish()
         if outcome.state == "waiting":
             await jobs.ask_people(job)
         result = outcome.result or {}
         evidence = job_reports.evidence(outcome.state, outcome.reason, result)
+        await bar.end(evidence)
         record.ended(job_reports.operation_outcome(outcome.state), evidence, job=job, **result)
         await claude.publish(outcome)
         return _state_of(outcome.state, evidence)

@@ -18,6 +18,7 @@ from flowforge.ledger.journal import artifacts, connection, jobs
 from flowforge.rules.jobs.records import Job
 from flowforge.rules.jobs.spec import FileSet, JobSpec, Limits
 from flows.agent_job import run_agent_job
+from tasks import progress
 from tests.rehearsal import rehearsing, scripted
 
 # Prefect 3.8 leaves the client of an async flow's events to the garbage collector.
@@ -86,6 +87,26 @@ def test_a_job_that_meets_its_limit_is_no_completed_run(model: str) -> None:
     job, patch = last_job(model)
     assert job.state == "max_turns"
     assert b"+bye" in patch  # what was done until then is kept
+
+
+def test_a_job_shows_how_much_of_its_limits_it_has_used(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "JOB_EVERY_SECONDS", 0.0)
+    state = run(spec=spec(EDITS, DONE, limits=Limits(turns=4, usd=0.5)))
+    assert state.is_completed(), state.message
+    run_id = str(state.state_details.flow_run_id)
+    with get_client(sync_client=True) as client:
+        asked = {"artifacts": {"flow_run_id": {"any_": [run_id]}, "type": {"any_": ["progress"]}}}
+        (shown,) = client.request("POST", "/artifacts/filter", json=asked).json()
+    assert shown["data"] == 100
+    assert shown["description"] == state.message
+
+
+def test_what_is_shown_of_a_job_never_ends_it(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "JOB_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_MOST_SECONDS", 0.0)
+    assert run(spec=spec(EDITS, DONE)).is_completed()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowforge.rules.jobs.costs import Cost
+from flowforge.rules.jobs.records import JobSummary
 from flowforge.rules.jobs.states import State
 
 _TITLES: dict[str, str] = {
@@ -42,6 +43,25 @@ def evidence(state: State, reason: str | None, result: Mapping[str, Any]) -> str
     if state != "succeeded":
         return f"{title(state)}{f': {reason}' if reason else ''}; {line}"
     return line
+
+
+def progress(job: JobSummary, most_turns: int) -> tuple[float, str]:
+    """How much of its limits a job has used, from 0 to 1, and what of each.
+
+    Args:
+        job: As it stands.
+        most_turns: Its limit of turns.
+    """
+    shares = (
+        job.turns / most_turns,
+        float(job.money.cost_usd / job.limit_usd),
+        job.worked_seconds / job.wall_seconds,
+    )
+    usd = f"${job.money.cost_usd:.4f} of ${job.limit_usd:.2f}"
+    if job.rehearsal:
+        usd = f"$0.0000 rehearsal (priced {usd})"
+    minutes = f"{job.worked_seconds / 60:.1f} of {job.wall_seconds / 60:.0f} minutes"
+    return max(shares), f"{job.turns} of {most_turns} turns, {usd}, {minutes} at work"
 
 
 def summary(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from flowforge.rules.jobs import job_reports
 from flowforge.rules.jobs.costs import Cost
 from flowforge.rules.jobs.prices import Usage
+from flowforge.rules.jobs.records import JobSummary, Money
 
 COST = Cost(turns=(), usage=Usage(), usd=Decimal("0.5"), unknown_usd=Decimal(0))
 
@@ -64,3 +66,35 @@ def test_no_change_is_no_patch_of_zero_files() -> None:
     assert job_reports.evidence("succeeded", None, result(patch=unchanged)).startswith(
         "nothing changed, 7 turns"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"turns": 30}, 0.5),
+        ({"money": Money(cost_usd=Decimal("1.8"))}, 0.9),
+        ({"worked_seconds": 2700.0}, 0.75),
+    ],
+)
+def test_the_limit_that_is_nearest_says_how_far_a_job_is(
+    changes: dict[str, Any], part: float
+) -> None:
+    assert job_reports.progress(a_job(**changes), most_turns=60)[0] == part
+
+
+def test_a_job_on_its_way_says_what_it_has_used_of_each_limit() -> None:
+    job = a_job(turns=7, money=Money(cost_usd=Decimal("0.0312")), worked_seconds=90)
+    said = "7 of 60 turns, $0.0312 of $2.00, 1.5 of 60 minutes at work"
+    assert job_reports.progress(job, most_turns=60)[1] == said
+    rehearsed = job.model_copy(update={"rehearsal": True})
+    assert "$0.0000 rehearsal (priced $0.0312" in job_reports.progress(rehearsed, 60)[1]
+
+
+def a_job(**changes: Any) -> JobSummary:
+    now = datetime.now(UTC)
+    nothing = dict.fromkeys(set(JobSummary.model_fields), None)
+    numbers = dict.fromkeys(("turns", "events", "fence", "priority", "worked_seconds"), 0)
+    known = {"id": "job_1", "tenant": "t", "model": "m", "state": "running", "labels": {}}
+    facts = {"money": Money(), "usage": Usage(), "rehearsal": False, "callback": "none"}
+    limits = {"limit_usd": Decimal(2), "wall_seconds": 3600.0, "created_at": now}
+    return JobSummary.model_validate({**nothing, **numbers, **known, **facts, **limits, **changes})
