@@ -14,26 +14,32 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from flowforge.errors import Damaged, Refused
 from flowforge.ledger.journal.connection import fetch, run, transaction
 from flowforge.ledger.journal.fragments import GUARD
-from flowforge.ledger.journal.leases import Lease, lost
+from flowforge.ledger.journal.leases import Lease, guarded, lost
 from flowforge.rules.jobs.records import Artifact
 
 MAX_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
 # The row is locked even when it is there: whoever deletes unused content then waits, and looks.
-_BLOB = sa.text("""
-INSERT INTO flowforge.blobs AS b (sha256, size_bytes) VALUES (:sha256, :size)
-ON CONFLICT (sha256) DO UPDATE SET size_bytes = excluded.size_bytes RETURNING xmax = 0 AS new
-""")
+_BLOB = """INSERT INTO flowforge.blobs AS b (sha256, size_bytes) {row}
+  ON CONFLICT (sha256) DO UPDATE SET size_bytes = excluded.size_bytes
+  RETURNING sha256, xmax = 0 AS new"""
+
+_BEGIN = sa.text(_BLOB.format(row="VALUES (:sha256, :size)"))
 
 _CHUNK = sa.text("""
 INSERT INTO flowforge.blob_chunks (sha256, n, content) VALUES (:sha256, :n, :content)
 """)
 
 _PUT = sa.text(f"""
-WITH {GUARD}, put AS (
+WITH {GUARD}, blob AS (
+  {_BLOB.format(row="SELECT :sha256, :size FROM guard")}
+), chunk AS (
+  INSERT INTO flowforge.blob_chunks (sha256, n, content) SELECT sha256, 0, :first FROM blob
+  ON CONFLICT DO NOTHING
+), put AS (
   INSERT INTO flowforge.artifacts (job, name, kind, sha256)
-  SELECT id, :name, :kind, :sha256 FROM guard
+  SELECT g.id, :name, :kind, b.sha256 FROM guard g, blob b
   ON CONFLICT (job, name) DO UPDATE
     SET kind = excluded.kind, sha256 = excluded.sha256, created_at = now()
   RETURNING name, kind, sha256, created_at
@@ -88,24 +94,30 @@ async def put(
         Fenced: The job is no longer this attempt's.
         Refused: It is larger than `MAX_BYTES`.
     """
-    digest, size = await asyncio.to_thread(_measure, content)
+    is_small = isinstance(content, bytes) and len(content) <= _CHUNK_BYTES
+    digest, size = _measure(content) if is_small else await asyncio.to_thread(_measure, content)
     if size > MAX_BYTES:
         raise Refused(
             f"{name} has {size:,} bytes; {MAX_BYTES:,} are the most that is kept.",
             hint="Let the job write less, or take the file from its workspace.",
         )
-    bound = {"job": lease.job, "fence": lease.fence, "name": name, "kind": kind, "sha256": digest}
-    async with transaction(engine) as connection:
-        await _keep(connection, digest, size, content)
-        # The job is held last: its lease is renewed meanwhile, however large the content is.
-        rows = [dict(row) for row in await fetch(connection, _PUT, bound)]
-        if not rows:
-            raise lost(lease)
-    replaced = rows[0].pop("replaced")
+    blob = {"sha256": digest, "size": size, "first": next(_parts(content), b"")}
+    bound = blob | {"job": lease.job, "fence": lease.fence, "name": name, "kind": kind}
+    if size <= _CHUNK_BYTES:
+        made = dict(await guarded(engine, lease, _PUT, bound))
+    else:
+        async with transaction(engine) as connection:
+            await _keep_rest(connection, digest, size, content)
+            # The job is held last: its lease is renewed meanwhile, however large the content is.
+            rows = [dict(row) for row in await fetch(connection, _PUT, bound)]
+            if not rows:
+                raise lost(lease)
+        made = rows[0]
+    replaced = made.pop("replaced")
     if replaced not in (None, digest):
         async with transaction(engine) as connection:
             await drop_unused(connection, [replaced])
-    return Artifact(**rows[0], size_bytes=size)
+    return Artifact(**made, size_bytes=size)
 
 
 async def get(engine: AsyncEngine, job: str, name: str) -> bytes:
@@ -153,11 +165,15 @@ async def drop_unused(connection: AsyncConnection, contents: list[str]) -> None:
         await fetch(connection, _DROP, {"contents": contents})
 
 
-async def _keep(connection: AsyncConnection, digest: str, size: int, content: bytes | Path) -> None:
-    made = await fetch(connection, _BLOB, {"sha256": digest, "size": size})
+async def _keep_rest(
+    connection: AsyncConnection, digest: str, size: int, content: bytes | Path
+) -> None:
+    """Keep all parts of a content but the first, unless they are there."""
+    made = await fetch(connection, _BEGIN, {"sha256": digest, "size": size})
     if made[0]["new"]:
         for n, part in enumerate(_parts(content)):
-            await fetch(connection, _CHUNK, {"sha256": digest, "n": n, "content": part})
+            if n:
+                await fetch(connection, _CHUNK, {"sha256": digest, "n": n, "content": part})
 
 
 def _measure(content: bytes | Path) -> tuple[str, int]:
