@@ -85,13 +85,9 @@ def find_account(name: str) -> Account:
     Raises:
         Refused: There is none.
     """
-    settings = read_settings()
-    if name == "default" and settings.anthropic_api_key is not None:
-        return Account(
-            name=name,
-            api_key=settings.anthropic_api_key,
-            base_url=settings.anthropic_base_url,
-        )
+    told = read_settings().account
+    if told is not None and name == told.name:
+        return told
     return _load(ClaudeAccount, name, "Claude account", by=_IN_UI).account(name)
 
 

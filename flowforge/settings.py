@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flowforge.errors import Refused
+from flowforge.rules.jobs.accounts import DEFAULT, Account
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -95,6 +96,15 @@ class Settings(BaseSettings):
 
     proof_max_age_seconds: int = 30 * 24 * 3600
     """Age of the last proof of any of a database's copies at which people are told."""
+
+    @property
+    def account(self) -> Account | None:
+        """Who pays for agent jobs, where the environment says it; else a saved account does."""
+        if self.anthropic_api_key is None:
+            return None
+        return Account(
+            name=DEFAULT, api_key=self.anthropic_api_key, base_url=self.anthropic_base_url
+        )
 
     @property
     def ledger_url(self) -> SecretStr | None:

@@ -120,6 +120,7 @@ class Layout:
             "FLOWFORGE_UI_PORT": str(self.ports["ui"]),
             "FLOWFORGE_METRICS_PORT": str(self.ports["metrics"]),
             "NO_PROXY": ",".join(filter(None, (os.environ.get("NO_PROXY"), _LOOPBACK))),
+            **self._account(),
         }
         if self.settings.public_api_url:
             told["NEXT_PUBLIC_API_URL"] = self.settings.public_api_url

@@ -18,8 +18,10 @@ from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
 
 from flowforge import ledger
+from flowforge.engines.agent.known_models import KnownModels
 from flowforge.errors import FlowForgeError, Refused, Unavailable
 from flowforge.server import answers, environment, guard, shell
+from flowforge.server.accounts import SavedAccount
 from flowforge.server.block_types import register_block_types
 from flowforge.server.counting import count_jobs
 from flowforge.server.crashes import Explained
@@ -145,7 +147,8 @@ async def _journal(settings: Settings, api: InProcess) -> AsyncIterator[Journal 
         return
     url = settings.ledger_url.get_secret_value()
     signs = settings.webhook_secret is not None
-    checks = (SavedProfiles(api).check,)
+    models = KnownModels(SavedAccount(settings.account, api).find)
+    checks = (SavedProfiles(api).check, models.check)
     async with open_journal(url, checks=checks, takes_callbacks=signs) as journal:
         yield journal
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -10,6 +12,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.ledger.journal import approvals
+from tests.rehearsal import rehearsing
 from tests.server.attempts import PATCH, attempt, end, on, work
 from tests.server.running import Running
 
@@ -281,3 +284,39 @@ def test_events_are_also_read_page_by_page(server: Running) -> None:
     assert [one["seq"] for one in first["events"] + rest["events"]] == list(range(1, 11))
     assert (rest["next"], rest["state"]) == (10, "succeeded")
     assert ask(server, f"{job}/events?after=10").json()["next"] == 10
+
+
+def test_what_the_provider_knows_of_a_model_is_said_when_a_job_is_submitted(
+    server: Running,
+) -> None:
+    key = "sk-only-workers-and-the-server"
+    with rehearsing() as model:
+        saved = {"api_key": key, "base_url": model.url}
+        with an_account(server, saved):
+            too_much = submit(server, SPEC | {"model": "claude-opus-4-5", "max_tokens": 70_000})
+            assert "64,000" in problem(too_much, 422)["fields"][0]["message"]
+            retired = submit(server, SPEC | {"model": "claude-3-opus-20240229"})
+            told = [one["message"] for one in problem(retired, 422)["fields"]]
+            assert "was retired on 2026-01-05" in " ".join(told)
+            a_job(server)
+    with an_account(server, {"api_key": key, "base_url": model.url}):
+        answer = submit(server, SPEC | {"model": "claude-opus-4-5", "max_tokens": 70_000})
+        assert answer.status_code == 201  # the provider is away: the run asks again
+    assert key not in too_much.text + retired.text + server.log.read_text()
+
+
+@contextmanager
+def an_account(server: Running, data: dict[str, str]) -> Iterator[None]:
+    """The account `default` as a block of Prefect, while the block lasts."""
+    kind = {"name": "Claude account", "slug": "flowforge-claude-account"}
+    if server.post("/block_types/", kind).status_code not in (201, 409):
+        raise AssertionError("no type")
+    found = server.get(f"{server.api}/api/block_types/slug/{kind['slug']}").json()["id"]
+    fields = {"type": "object", "properties": {name: {"type": "string"} for name in data}}
+    schema = {"block_type_id": found, "fields": fields | {"secret_fields": ["api_key"]}}
+    schema_id = server.post("/block_schemas/", schema).json()["id"]
+    document = {"name": "default", "data": data, "block_type_id": found}
+    made = server.post("/block_documents/", document | {"block_schema_id": schema_id})
+    assert made.status_code == 201, made.text
+    yield
+    server.client.delete(f"{server.api}/api/block_documents/{made.json()['id']}")

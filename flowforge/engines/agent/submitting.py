@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -9,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from flowforge.engines.agent.transport import CallFailed, Model
 from flowforge.errors import Refused
 from flowforge.ledger.journal import prices
-from flowforge.rules.jobs import profiles, submission
+from flowforge.rules.jobs import models, profiles, submission
 from flowforge.rules.jobs.profiles import Known
 from flowforge.rules.jobs.spec import JobSpec
+from flowforge.rules.jobs.submission import Problem
 
 
 async def check(engine: AsyncEngine, spec: JobSpec, model: Model | None, known: Known) -> None:
@@ -28,9 +30,7 @@ async def check(engine: AsyncEngine, spec: JobSpec, model: Model | None, known: 
     """
     problems = submission.find_problems(spec, datetime.now(UTC))
     problems += profiles.find_problems(spec.sandbox, known)
-    if problems:
-        said = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
-        raise Refused(f"The job cannot be as it is: {said}", hint="Correct these fields.")
+    _refuse(problems)
     await prices.price(engine, spec.model, datetime.now(UTC).date())
     if model is not None:
         await _check_model(spec, model)
@@ -38,16 +38,13 @@ async def check(engine: AsyncEngine, spec: JobSpec, model: Model | None, known: 
 
 async def _check_model(spec: JobSpec, model: Model) -> None:
     try:
-        most, _ = await model.limits_of(spec.model)
-    except CallFailed as failed:
-        if failed.failure.kind != "request":
-            return  # the provider is away or does not let us in: the job waits for that
-        raise Refused(
-            f"The provider does not know the model {spec.model}.",
-            hint="Choose another model; its own list is in the provider's documentation.",
-        ) from failed
-    if most is not None and spec.max_tokens > most:
-        raise Refused(
-            f"max_tokens is {spec.max_tokens:,}; a reply of {spec.model} holds {most:,} at most.",
-            hint=f"Set max_tokens to {most} or less.",
-        )
+        facts = await model.facts_of(spec.model)
+    except CallFailed:
+        return  # the provider is away or does not let us in: the job waits for that
+    _refuse(models.find_problems(spec, facts))
+
+
+def _refuse(problems: Sequence[Problem]) -> None:
+    if problems:
+        said = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
+        raise Refused(f"The job cannot be as it is: {said}", hint="Correct these fields.")

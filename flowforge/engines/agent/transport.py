@@ -18,6 +18,7 @@ from anthropic.types import Message
 
 from flowforge.rules.jobs import retries
 from flowforge.rules.jobs.accounts import Account
+from flowforge.rules.jobs.models import ModelFacts
 from flowforge.rules.jobs.prices import Usage
 from flowforge.rules.jobs.rates import Dimension, Told
 from flowforge.rules.jobs.retries import Failure
@@ -126,15 +127,22 @@ class Model:
             answer = await self.client.messages.count_tokens(**counted)
         return answer.input_tokens
 
-    async def limits_of(self, model: str) -> tuple[int | None, int | None]:
-        """The most tokens a reply and a prompt of a model may hold, where they are known.
+    async def facts_of(self, model: str) -> ModelFacts | None:
+        """What the provider says of a model; `None` when it does not know it.
 
         Raises:
-            CallFailed: There is no such model, or the provider did not say.
+            CallFailed: The provider did not say.
         """
         async with understood():
-            found = await self.client.models.retrieve(model)
-        return found.max_tokens, found.max_input_tokens
+            try:
+                found = await self.client.models.retrieve(model)
+            except anthropic.NotFoundError as error:
+                if error.type != "not_found_error":
+                    raise  # whoever answered has no list of models
+                return None
+        return ModelFacts(
+            most_tokens=found.max_tokens, lifecycle=found.lifecycle, retires_at=found.retires_at
+        )
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,9 @@ from pydantic import Field, SecretStr
 
 from flowforge.rules.values import Value
 
+DEFAULT = "default"
+"""The name of the account that agent jobs use."""
+
 HELD = "account "
 """Begins the reason of a job that waits because its account is not accepted."""
 

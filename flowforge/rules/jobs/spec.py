@@ -156,7 +156,9 @@ class JobSpec(Value):
 
     prompt: Text = Field(description="What Claude shall do", min_length=1, max_length=500_000)
     system: Text | None = Field(default=None, description="Instructions put before the prompt")
-    model: str = Field(default=DEFAULT_MODEL, description="Identifier of the model")
+    model: str = Field(
+        default=DEFAULT_MODEL, description="Identifier of the model", min_length=1, max_length=200
+    )
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = Field(
         default=None, description="How hard the model thinks; its own default when empty"
     )
