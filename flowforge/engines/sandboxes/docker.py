@@ -2,30 +2,25 @@
 
 The brain is attached to the container's first process and to nothing else: no port, no shared
 folder. When the brain lets go, however it ends, that process ends, and the engine removes the
-container. Only a job that names hosts gets a folder shared with the brain, in which it meets the
-brain once, before the first command.
+container.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
-import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
-from flowforge.engines.sandboxes import kept, program, session
+from flowforge.engines.sandboxes import kept, program
 from flowforge.engines.sandboxes.engine import Engine, Output
 from flowforge.engines.sandboxes.inside import frames
-from flowforge.engines.sandboxes.inside.contained import BRAIN_SOCKET
 from flowforge.engines.sandboxes.kept import Kept, Share
-from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Proxy, Route, note
+from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Route, answering, note
 from flowforge.engines.sandboxes.sandbox import Sandbox
-from flowforge.engines.sandboxes.session import Session
-from flowforge.errors import FlowForgeError, Unavailable
+from flowforge.engines.sandboxes.session import Session, meet
+from flowforge.errors import FlowForgeError
 from flowforge.rules.jobs.spec import SandboxChoice
 
 IMAGE = "python:3.11-slim"
@@ -75,22 +70,19 @@ class DockerProvider:
         name = f"flowforge-sandbox-{secrets.token_hex(8)}"
         settings = _settings(name, choice) | {"labels": _labels(job, fence)}
         async with AsyncExitStack() as undo:
-            listening = await _listen(settings, undo) if choice.egress else None
             image = choice.image or self.image
             undo.push_async_callback(asyncio.to_thread, self._engine.remove, name)
             connection = await asyncio.to_thread(self._engine.start, image, settings)
             reader, writer = await asyncio.open_unix_connection(sock=connection)
             wishes = kept.wishes(choice)
             writer.write(program.pack() + frames.pack_values(frames.START, 0, wishes))
-            if listening:
-                proxy = Proxy(choice.egress, lambda tried: self._report(job, tried), self._route)
-                undo.push_async_callback(proxy.close)
-                await proxy.serve(await _receive_port(listening))
             output = Output(reader)
-            workspace = await session.meet(output, seconds=_START_SECONDS)
+            workspace = await meet(output, seconds=_START_SECONDS)
             ending = undo.pop_all()
         share = Share(cpus=choice.cpus, disk_bytes=choice.disk_mb * _MEGABYTE)
-        return Kept(name, workspace, Session(output, writer), share, ending.aclose)
+        answer = answering(job, choice, self._report, self._route)
+        session = Session(output, writer, answer)
+        return Kept(name, workspace, session, share, ending.aclose)
 
     async def list_open(self) -> list[tuple[str, int, str]]:
         """Every sandbox of the engine, also of other processes and machines that use it."""
@@ -138,35 +130,3 @@ def _settings(name: str, choice: SandboxChoice) -> dict[str, Any]:
             "/tmp": f"{disk},size={temporary}m,mode=700,{owner}",
         },
     }
-
-
-async def _listen(settings: dict[str, Any], undo: AsyncExitStack) -> socket.socket:
-    """Wait, in a folder only this container shares, for its keeper to hand the proxy's port."""
-    folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="flowforge-"))
-    Path(folder).chmod(0o711)
-    place = Path(folder) / Path(BRAIN_SOCKET).name
-    listening = undo.enter_context(socket.socket(socket.AF_UNIX))
-    listening.bind(str(place))
-    place.chmod(0o666)
-    listening.listen(1)
-    listening.settimeout(_START_SECONDS)
-    target = str(Path(BRAIN_SOCKET).parent)
-    settings["volumes"] = {folder: {"bind": target, "mode": "ro"}}
-    return listening
-
-
-async def _receive_port(listening: socket.socket) -> socket.socket:
-    def receive() -> socket.socket:
-        connection, _ = listening.accept()
-        with connection:
-            _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
-        listening.close()
-        return socket.socket(fileno=descriptors[0])
-
-    try:
-        return await asyncio.to_thread(receive)
-    except (TimeoutError, IndexError) as error:
-        raise Unavailable(
-            "The container did not hand over the port of its proxy.",
-            hint="Jobs that reach hosts need a docker engine on this very machine.",
-        ) from error

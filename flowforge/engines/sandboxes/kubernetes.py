@@ -1,7 +1,8 @@
 """Sandboxes in pods of their own: no network, no DNS, no token, nothing to gain.
 
 The brain is attached to the pod's first process through the API server and to nothing else, so
-the pod needs no port and the network policy of its namespace may forbid everything. When the brain
+the pod needs no port and the network policy of its namespace forbids everything; also what a job
+may reach comes and goes that way. When the brain
 lets go, however it ends, that process ends and the pod is over; its object is removed by whoever
 compares pods and jobs.
 """
@@ -9,16 +10,18 @@ compares pods and jobs.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from flowforge.engines.sandboxes import kept, program, session
+from flowforge.engines.sandboxes import kept, program
 from flowforge.engines.sandboxes.inside import frames
 from flowforge.engines.sandboxes.kept import Kept, Share
 from flowforge.engines.sandboxes.pods import Pods
+from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Route, answering, note
 from flowforge.engines.sandboxes.sandbox import Sandbox
-from flowforge.engines.sandboxes.session import Session
+from flowforge.engines.sandboxes.session import Session, meet
 from flowforge.errors import FlowForgeError, Refused
 from flowforge.rules.jobs.spec import SandboxChoice
 
@@ -55,13 +58,23 @@ class KubernetesProvider:
     Args:
         image: What commands find; it needs Python 3.9 or newer.
         placement: Where the pods go.
+        report: Told, with the job, of each connection its commands asked for.
+        route: How names of hosts become addresses that may be reached.
     """
 
     kind = "kubernetes"
 
-    def __init__(self, image: str = IMAGE, placement: Placement = _DEFAULT) -> None:
+    def __init__(
+        self,
+        image: str = IMAGE,
+        placement: Placement = _DEFAULT,
+        report: Callable[[str, Attempt], None] = note,
+        route: Route = PUBLIC,
+    ) -> None:
         self.image = image
         self.placement = placement
+        self._report = report
+        self._route = route
         self._pods = Pods(placement.namespace)
 
     def why_not(self) -> FlowForgeError | None:
@@ -70,11 +83,6 @@ class KubernetesProvider:
 
     async def open(self, job: str, fence: int, choice: SandboxChoice) -> Sandbox:
         """Start a pod and meet its keeper."""
-        if choice.egress:
-            raise Refused(
-                "Jobs in Kubernetes cannot reach hosts yet.",
-                hint="Leave `egress` empty, or use a docker or local sandbox for this job.",
-            )
         await self._check_network()
         name = f"sandbox-{secrets.token_hex(8)}"
         async with AsyncExitStack() as undo:
@@ -86,10 +94,12 @@ class KubernetesProvider:
             wishes = kept.wishes(choice)
             stream.write(program.pack() + frames.pack_values(frames.START, 0, wishes))
             await stream.drain()
-            workspace = await session.meet(stream, seconds=_START_SECONDS)
+            workspace = await meet(stream, seconds=_START_SECONDS)
             ending = undo.pop_all()
         share = Share(cpus=choice.cpus, disk_bytes=choice.disk_mb * _MEGABYTE)
-        return Kept(name, workspace, Session(stream, stream), share, ending.aclose)
+        answer = answering(job, choice, self._report, self._route)
+        session = Session(stream, stream, answer)
+        return Kept(name, workspace, session, share, ending.aclose)
 
     async def list_open(self) -> list[tuple[str, int, str]]:
         """Every sandbox of the namespace, also those that are over."""

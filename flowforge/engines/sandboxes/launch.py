@@ -29,7 +29,6 @@ _BOOT = (
 _HERE = str(Path(__file__).parent)
 _START_SECONDS = 30
 _END_SECONDS = 10
-_DESCRIPTORS = 4
 
 
 @dataclass
@@ -39,9 +38,6 @@ class Launched:
     guardian: subprocess.Popen[bytes]
     stream: socket.socket
     workspace: str
-    listener: socket.socket | None
-    """Takes connections made inside to the proxy's port, if there is one."""
-
     group: Cgroup | None
 
     def end(self) -> None:
@@ -114,15 +110,13 @@ def _meet(
     guardian: subprocess.Popen[bytes], stream: socket.socket, group: Cgroup | None
 ) -> Launched:
     try:
-        data, descriptors, _, _ = socket.recv_fds(stream, frames.CHUNK, _DESCRIPTORS)
+        data = stream.recv(frames.CHUNK)
     except (TimeoutError, ConnectionError):
-        data, descriptors = b"", []
-    listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        data = b""
     stream.setblocking(False)
     for kind, _, payload in frames.unpack(bytearray(data)):
         workspace = read_first(kind, frames.read_values(payload))
-        listener = listeners[0] if listeners else None
-        return Launched(guardian, stream, workspace, listener, group)
+        return Launched(guardian, stream, workspace, group)
     raise Unavailable(
         "The program inside a new sandbox did not start.",
         hint=f"Look whether `{sys.executable} -I -S -c pass` works here; then try again.",

@@ -24,13 +24,7 @@ from flowforge.engines.sandboxes import cgroups, kept, launch
 from flowforge.engines.sandboxes.cgroups import Cgroup
 from flowforge.engines.sandboxes.inside import system, walls
 from flowforge.engines.sandboxes.kept import Kept, Share
-from flowforge.engines.sandboxes.proxy import (
-    PUBLIC,
-    Attempt,
-    Proxy,
-    Route,
-    note,
-)
+from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Route, answering, note
 from flowforge.engines.sandboxes.sandbox import Sandbox
 from flowforge.engines.sandboxes.session import Session
 from flowforge.errors import FlowForgeError, Refused
@@ -88,19 +82,14 @@ class LocalProvider:
         wishes = self._wishes(choice, group)
         launched = await asyncio.to_thread(launch.launch, name, wishes, group)
 
-        proxy = None
-        if launched.listener:
-            proxy = Proxy(choice.egress, lambda attempt: self._report(job, attempt), self._route)
-            await proxy.serve(launched.listener)
-
         async def end() -> None:
-            if proxy:
-                await proxy.close()
             await asyncio.to_thread(launched.end)
 
         reader, writer = await asyncio.open_unix_connection(sock=launched.stream)
         share = Share(cpus=choice.cpus, disk_bytes=choice.disk_mb * _MEGABYTE)
-        return Kept(sandbox_id, launched.workspace, Session(reader, writer), share, end)
+        answer = answering(job, choice, self._report, self._route)
+        session = Session(reader, writer, answer)
+        return Kept(sandbox_id, launched.workspace, session, share, end)
 
     async def list_open(self) -> list[tuple[str, int, str]]:
         """Every sandbox on this machine that runs; what dead ones left is removed."""

@@ -13,12 +13,16 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
-from flowforge.engines.sandboxes.inside.prepare import PROXY_PORT
+from flowforge.engines.sandboxes.connections import Connection, Counted, Refusal, Streamed
+from flowforge.engines.sandboxes.inside.links import PROXY_PORT
+from flowforge.engines.sandboxes.links import Answer
 from flowforge.rules.jobs import egress
+from flowforge.rules.jobs.spec import SandboxChoice
 
 _HEAD_BYTES = 8 * 1024
-_CHUNK = 64 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
 _HEAD_SECONDS = 10
 _CONNECT_SECONDS = 15
 
@@ -74,12 +78,6 @@ class _Traffic:
     started: float = field(default_factory=time.monotonic)
 
 
-class _Refusal(Exception):
-    def __init__(self, status: str, why: str) -> None:
-        super().__init__(why)
-        self.status = status
-
-
 async def look_up(name: str, port: int) -> list[str]:
     """The addresses a name has."""
     loop = asyncio.get_running_loop()
@@ -128,111 +126,123 @@ class Proxy:
         self._bounds = bounds
         self._route = route
         self._passed = 0
-        self._connections: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._open = 0
 
-    async def serve(self, listener: socket.socket) -> None:
-        """Answer whoever connects to a socket, until closed."""
-        self._server = await asyncio.start_server(self._accept, sock=listener, limit=_HEAD_BYTES)
-
-    async def close(self) -> None:
-        """End every connection and take no more."""
-        if self._server:
-            self._server.close()
-        for connection in list(self._connections):
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = asyncio.current_task()
-        assert connection
-        self._connections.add(connection)
+    async def answer(self, inside: Connection) -> None:
+        """Serve one connection of a command until it is over."""
         traffic = _Traffic()
+        self._open += 1
         try:
             async with asyncio.timeout(self._bounds.seconds):
-                await self._answer(reader, writer, traffic)
-        except _Refusal as refusal:
+                await self._serve(inside, traffic)
+        except Refusal as refusal:
             traffic.refusal = str(refusal)
             if not traffic.is_open:
                 with contextlib.suppress(ConnectionError):
-                    writer.write(f"HTTP/1.1 {refusal.status}\r\n\r\n{refusal}\n".encode())
-                    await writer.drain()
+                    await inside.write(_say(refusal))
         except TimeoutError:
             traffic.refusal = "it took too long"
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        except OSError as error:
             traffic.refusal = f"the connection broke ({type(error).__name__})"
         finally:
-            self._connections.discard(connection)
-            writer.close()
+            self._open -= 1
             self._report(_told(traffic))
 
-    async def _answer(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, traffic: _Traffic
-    ) -> None:
-        if len(self._connections) > self._bounds.connections:
-            raise _Refusal("503 Busy", "too many connections at once")
+    async def _serve(self, inside: Connection, traffic: _Traffic) -> None:
+        if self._open > self._bounds.connections:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections at once")
         async with asyncio.timeout(_HEAD_SECONDS):
-            head = await reader.readuntil(b"\r\n\r\n")
-        traffic.host, traffic.port = _read_head(head)
-        there, to_there = await self._connect(traffic.host, traffic.port)
+            head, rest = await _read_head(inside)
+        traffic.host, traffic.port = _parse(head)
+        outside = await self._connect(traffic.host, traffic.port)
         try:
-            writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+            await inside.write(b"HTTP/1.1 200 Connected\r\n\r\n")
             traffic.is_open = True
-            async with asyncio.TaskGroup() as both_ways:
-                both_ways.create_task(self._carry(reader, to_there, traffic, is_out=True))
-                both_ways.create_task(self._carry(there, writer, traffic, is_out=False))
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from group
+            self._count(len(rest), traffic, is_out=True)
+            await outside.write(rest)
+            await _carry_both(
+                Counted(inside, lambda size: self._count(size, traffic, is_out=True)),
+                Counted(outside, lambda size: self._count(size, traffic, is_out=False)),
+            )
         finally:
-            to_there.close()
+            outside.close()
 
-    async def _connect(
-        self, host: str, port: int
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self, host: str, port: int) -> Streamed:
         if not egress.is_allowed(self._hosts, host, port):
-            raise _Refusal("403 Forbidden", f"{host}:{port} is not among the hosts of this job")
+            why = f"{host}:{port} is not among the hosts of this job"
+            raise Refusal(HTTPStatus.FORBIDDEN, why)
         try:
             addresses = await self._route.resolve(host, port)
         except OSError as error:
-            raise _Refusal("502 Bad Gateway", f"{host} has no address") from error
+            raise Refusal(HTTPStatus.BAD_GATEWAY, f"{host} has no address") from error
         if not addresses or not all(map(self._route.may_reach, addresses)):
-            raise _Refusal("403 Forbidden", f"{host} is an address of a private network")
+            why = f"{host} is an address of a private network"
+            raise Refusal(HTTPStatus.FORBIDDEN, why)
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                return await asyncio.open_connection(addresses[0], port)
+                return Streamed(*await asyncio.open_connection(addresses[0], port))
         except (OSError, TimeoutError) as error:
-            raise _Refusal("502 Bad Gateway", f"{host} does not answer") from error
+            raise Refusal(HTTPStatus.BAD_GATEWAY, f"{host} does not answer") from error
 
-    async def _carry(
-        self,
-        source: asyncio.StreamReader,
-        target: asyncio.StreamWriter,
-        traffic: _Traffic,
-        *,
-        is_out: bool,
-    ) -> None:
-        while data := await source.read(_CHUNK):
-            self._passed += len(data)
-            if self._passed > self._bounds.bytes:
-                raise _Refusal("509 Too Much", "the job has used up what it may transfer")
-            if is_out:
-                traffic.sent += len(data)
-            else:
-                traffic.received += len(data)
-            target.write(data)
-            await target.drain()
-        with contextlib.suppress(OSError):
-            target.write_eof()
+    def _count(self, size: int, traffic: _Traffic, *, is_out: bool) -> None:
+        self._passed += size
+        if is_out:
+            traffic.sent += size
+        else:
+            traffic.received += size
+        if self._passed > self._bounds.bytes:
+            raise Refusal(HTTPStatus.FORBIDDEN, "the job has used up what it may transfer")
 
 
-def _read_head(head: bytes) -> tuple[str, int]:
+def answering(
+    job: str, choice: SandboxChoice, report: Callable[[str, Attempt], None], route: Route
+) -> Answer | None:
+    """What serves the connections of a job's commands; `None` where it may reach nobody."""
+    if not choice.egress:
+        return None
+    return Proxy(choice.egress, lambda tried: report(job, tried), route).answer
+
+
+async def _carry_both(inside: Connection, outside: Connection) -> None:
+    try:
+        async with asyncio.TaskGroup() as both_ways:
+            both_ways.create_task(_carry(inside, outside))
+            both_ways.create_task(_carry(outside, inside))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
+
+
+async def _carry(source: Connection, target: Connection) -> None:
+    while data := await source.read():
+        await target.write(data)
+    await target.end()
+
+
+async def _read_head(connection: Connection) -> tuple[bytes, bytes]:
+    """What comes until the first empty line, and what came behind it already."""
+    data = b""
+    while _END_OF_HEAD not in data:
+        more = await connection.read()
+        data += more
+        if not more or len(data) > _HEAD_BYTES:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the request has no end")
+    head, _, rest = data.partition(_END_OF_HEAD)
+    return head, rest
+
+
+def _parse(head: bytes) -> tuple[str, int]:
     method, _, rest = head.split(b"\r\n", 1)[0].decode("ascii", "replace").partition(" ")
     if method != "CONNECT":
-        raise _Refusal("405 Method Not Allowed", "only HTTPS leaves this sandbox")
+        raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "only HTTPS leaves this sandbox")
     host, _, port = rest.partition(" ")[0].rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:
-        raise _Refusal("400 Bad Request", "the host or the port cannot be read")
+        raise Refusal(HTTPStatus.BAD_REQUEST, "the host or the port cannot be read")
     return host.lower(), int(port)
+
+
+def _say(refusal: Refusal) -> bytes:
+    status = HTTPStatus(refusal.status)
+    return f"HTTP/1.1 {status.value} {status.phrase}\r\n\r\n{refusal}\n".encode()
 
 
 def _told(traffic: _Traffic) -> Attempt:

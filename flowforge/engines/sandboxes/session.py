@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 from flowforge.engines.sandboxes.inside import frames
+from flowforge.engines.sandboxes.links import Answer, Links
 from flowforge.engines.sandboxes.sandbox import SandboxLost
 from flowforge.errors import Refused, Unavailable
 
@@ -107,11 +108,18 @@ def read_first(kind: bytes, values: dict[str, Any]) -> str:
 
 
 class Session:
-    """One stream to one keeper."""
+    """One stream to one keeper.
 
-    def __init__(self, reader: Reader, writer: Writer) -> None:
+    Args:
+        reader: Where its frames come from.
+        writer: Where frames for it go.
+        answer: Serves a connection of a command to the proxy's port, where there is one.
+    """
+
+    def __init__(self, reader: Reader, writer: Writer, answer: Answer | None = None) -> None:
         self._reader = reader
         self._writer = writer
+        self._links = Links(self._send, answer)
         self._runs: dict[int, _Run] = {}
         self._answers: dict[bytes, list[asyncio.Future[None]]] = {
             frames.KILLED: [],
@@ -183,6 +191,7 @@ class Session:
 
     async def close(self) -> None:
         """Close the stream, which ends the keeper."""
+        await self._links.close()
         self._lose("it was closed")
         self._listening.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -199,9 +208,11 @@ class Session:
                 run.taken.clear()
                 await run.taken.wait()
             run.under_way += len(data)
-            self._writer.write(frames.pack(frames.INPUT, number, data))
-            await self._writer.drain()
-        self._writer.write(frames.pack(frames.INPUT_END, number))
+            await self._send(frames.pack(frames.INPUT, number, data))
+        await self._send(frames.pack(frames.INPUT_END, number))
+
+    async def _send(self, frame: bytes) -> None:
+        self._writer.write(frame)
         await self._writer.drain()
 
     async def _ask(self, question: bytes, answer: bytes, patience_seconds: float) -> None:
@@ -229,6 +240,9 @@ class Session:
             self._lose(f"its keeper is not understood ({type(error).__name__})")
 
     def _take(self, kind: bytes, number: int, payload: bytes) -> None:
+        if kind in frames.OF_LINKS:
+            self._links.take(kind, number, payload)
+            return
         run = self._runs.get(number)
         if kind in self._answers:
             for answered in self._answers[kind][:1]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from flowforge.engines.sandboxes.docker import DockerProvider
-from flowforge.engines.sandboxes.local import LocalProvider
+from flowforge.engines.sandboxes.connections import Streamed
 from flowforge.engines.sandboxes.proxy import Attempt, Bounds, Proxy, Route
 from flowforge.engines.sandboxes.sandbox import Provider
 from flowforge.rules.jobs.spec import SandboxChoice
-from tests.ports import free_port
+from tests.engines.sandboxes.hosts import ROUTE, echo_server, routed, to_loopback
 
 # Speaks to the proxy the environment names, as any program would.
 TALK = """
@@ -38,36 +36,7 @@ except OSError:
 """
 
 
-async def to_loopback(name: str, port: int) -> list[str]:
-    """Every name of the tests is this machine; one is a private address of another."""
-    if name == "missing.test":
-        raise OSError("no such name")
-    return ["10.0.0.1"] if name == "private.test" else ["127.0.0.1"]
-
-
-def loopback_only(address: str) -> bool:
-    return address == "127.0.0.1"
-
-
 UNBOUND = Bounds()
-ROUTE = Route(to_loopback, loopback_only)
-
-
-@contextlib.asynccontextmanager
-async def echo_server() -> AsyncIterator[int]:
-    """A server that sends back what it gets."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    port = free_port()
-    server = await asyncio.start_server(answer, "127.0.0.1", port)
-    yield port
-    server.close()
-    await server.wait_closed()
 
 
 @contextlib.asynccontextmanager
@@ -77,14 +46,19 @@ async def proxy(
     route: Route = ROUTE,
 ) -> AsyncIterator[tuple[int, list[Attempt]]]:
     told: list[Attempt] = []
-    listener = socket.create_server(("127.0.0.1", 0))
-    port: int = listener.getsockname()[1]
     serving = Proxy(hosts, told.append, route, bounds)
-    await serving.serve(listener)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Streamed(reader, writer)
+        await serving.answer(connection)
+        connection.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
-        yield port, told
+        yield server.sockets[0].getsockname()[1], told
     finally:
-        await serving.close()
+        server.close()
+        await server.wait_closed()
 
 
 async def say(port: int, data: bytes, then: bytes = b"") -> bytes:
@@ -182,16 +156,11 @@ def test_a_sandbox_reaches_its_hosts_and_no_others(provider: Provider) -> None:
     def tell(job: str, attempt: Attempt) -> None:
         told.append((job, attempt))
 
-    if isinstance(provider, DockerProvider):
-        provider = DockerProvider(image=provider.image, report=tell, route=ROUTE)
-    else:
-        provider = LocalProvider(report=tell, route=ROUTE)
-
     async def work() -> list[str]:
         async with echo_server() as server:
             hosts = (f"host.test:{server}", "private.test")
             choice = SandboxChoice(memory_mb=256, disk_mb=64, egress=hosts)
-            sandbox = await provider.open("a-job", 1, choice)
+            sandbox = await routed(provider, report=tell).open("a-job", 1, choice)
             await sandbox.write_file("talk.py", TALK.encode())
             said = []
             for host in (f"host.test:{server}", "other.test:443", "private.test:443"):

@@ -79,11 +79,6 @@ def test_a_namespace_that_does_not_forbid_the_network_is_refused(provider: Provi
         asyncio.run(remove_namespace(name))
 
 
-def test_a_job_that_wants_hosts_is_refused(provider: Provider) -> None:
-    with pytest.raises(Refused, match="cannot reach hosts"):
-        asyncio.run(provider.open("a-job", 1, SMALL.model_copy(update={"egress": ("pypi.org",)})))
-
-
 def test_a_pod_ends_with_its_brain_and_is_listed_until_removed(provider: Provider) -> None:
     assert isinstance(provider, KubernetesProvider)
     namespace = provider.placement.namespace

@@ -9,15 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import frames, prepare
 from .keeper import Keeper
-
-BRAIN_SOCKET = "/run/flowforge/brain"
-"""Where the brain waits for the proxy's port, when the job has hosts to reach."""
 
 _HEAR, _TELL = 0, 1
 _COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
@@ -32,12 +28,11 @@ def main() -> NoReturn:
             raise OSError(0, "it ends every process it sees, so it must be the first", "container")
         hear, tell = _take_streams()
         prepare.wall_in()
-        if wishes["has_egress"]:
-            _hand_over_port()
+        links = prepare.open_links(wishes)
         place = prepare.make_place(wishes)
         os.write(tell, prepare.ready())
         counter = prepare.counter(_find_counter())
-        Keeper(hear, tell, place, wishes["memory_bytes"], counter).serve()
+        Keeper(hear, tell, place, links, wishes["memory_bytes"], counter).serve()
     except OSError as error:
         os.write(_TELL, prepare.failed(error))
     finally:
@@ -67,12 +62,6 @@ def _take_streams() -> tuple[int, int]:
     nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     os.dup2(nothing, _HEAR)
     return hear, tell
-
-
-def _hand_over_port() -> None:
-    with prepare.listen_for_brain() as listener, socket.socket(socket.AF_UNIX) as brain:
-        brain.connect(BRAIN_SOCKET)
-        socket.send_fds(brain, [b"."], [listener.fileno()])
 
 
 def _find_counter() -> int | None:

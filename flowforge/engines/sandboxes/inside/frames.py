@@ -4,6 +4,10 @@ A frame is a kind, the number of the run it belongs to, and a payload. The brain
 `INPUT`, `INPUT_END`, `KILL` and `PING`; the keeper says `READY` or `FAILED` once, then `OUTPUT`,
 `TAKEN` (bytes of input that a run has swallowed, so that no more than a window is ever under way),
 `END`, `KILLED` and `PONG`.
+
+Connections of commands to the proxy's port go the same way; their numbers are of their own. The
+keeper says `LINK_OPENED`. Then both sides say `LINK_DATA`, `LINK_TAKEN` (bytes of it that are off
+their hands), `LINK_END` (no more comes from here) and, as the last word of a link, `LINK_CLOSED`.
 """
 
 from __future__ import annotations
@@ -25,11 +29,21 @@ KILL = b"K"
 KILLED = b"D"
 PING = b"P"
 PONG = b"Q"
+LINK_OPENED = b"o"
+LINK_DATA = b"d"
+LINK_TAKEN = b"t"
+LINK_END = b"e"
+LINK_CLOSED = b"c"
+OF_LINKS = (LINK_OPENED, LINK_DATA, LINK_TAKEN, LINK_END, LINK_CLOSED)
 
 HEADER = struct.Struct("!cII")
 CHUNK = 64 * 1024
 WINDOW = 4 * CHUNK
-"""The most input of one run that is under way, and the most output that waits to be sent."""
+"""The most of one run's input, or of one way of a link, that is under way, and the most output that
+waits to be sent."""
+
+MOST_LINKS = 64
+"""The most connections to the proxy's port at once; others wait to be accepted."""
 
 REFUSED = 9
 """What a file operation exits with when it is refused; its output is the reason."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import frames, room, spawn, watch
+from .links import Links
 from .run import Run
 
 TICK_SECONDS = 0.05
@@ -32,6 +33,7 @@ class Keeper:
         hear: Where the brain's frames come from. That and the next are the only way to it.
         tell: Where frames for the brain go; it may be the same socket.
         place: What every process is given.
+        links: The proxy's port.
         memory_bytes: The most memory all processes together may have of their own.
         count_kills: How often the kernel ended a process here because memory ran out.
     """
@@ -41,12 +43,14 @@ class Keeper:
         hear: int,
         tell: int,
         place: spawn.Place,
+        links: Links,
         memory_bytes: int,
         count_kills: Callable[[], int],
     ) -> None:
         self._hear = hear
         self._tell = tell
         self._place = place
+        self._links = links
         self._memory_bytes = memory_bytes
         self._count_kills = count_kills
         self._received = bytearray()
@@ -72,6 +76,7 @@ class Keeper:
             return False
         for number, run in self._runs.items():
             self._carry(number, run, ready)
+        self._to_send += self._links.carry(ready)
         self._reap()
         self._judge()
         for number, run in list(self._runs.items()):
@@ -90,6 +95,7 @@ class Keeper:
         has_room = len(self._to_send) < frames.WINDOW
         for run in self._runs.values():
             run.register(poll, has_room=has_room)
+        self._links.register(poll, has_room=has_room)
         return poll.poll(TICK_SECONDS * 1000 if self._has_children or self._runs else None)
 
     def _receive(self) -> bool:
@@ -107,6 +113,8 @@ class Keeper:
             run.add_input(payload)
         elif kind == frames.INPUT_END and run:
             run.end_input()
+        elif kind in frames.OF_LINKS:
+            self._links.obey(kind, number, payload)
         elif kind == frames.KILL:
             self._kill_all()
             self._to_send += frames.pack(frames.KILLED)

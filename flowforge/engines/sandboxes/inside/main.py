@@ -94,31 +94,27 @@ def _keep(stream: socket.socket, wishes: dict[str, Any]) -> NoReturn:
     """Be the first process of the new namespaces."""
     try:
         system.die_with_parent(signal.SIGKILL)
-        listener = _prepare(wishes)
+        _prepare(wishes)
+        links = prepare.open_links(wishes)
         system.join_new_keyring()
         system.drop_bounding_set()
         prepare.wall_in()
         place = prepare.make_place(wishes)
-        socket.send_fds(stream, [prepare.ready()], [listener.fileno()] if listener else [])
-        if listener:
-            listener.close()
+        stream.send(prepare.ready())
         count_kills = prepare.counter(wishes.get("kills"))
         tell = hear = stream.fileno()
-        Keeper(hear, tell, place, wishes["memory_bytes"], count_kills).serve()
+        Keeper(hear, tell, place, links, wishes["memory_bytes"], count_kills).serve()
     except OSError as error:
         _fail(stream, error)
     finally:
         os._exit(1)
 
 
-def _prepare(wishes: dict[str, Any]) -> socket.socket | None:
+def _prepare(wishes: dict[str, Any]) -> None:
     size = room.Size(wishes["disk_bytes"], wishes["files"])
     room.build(size, tuple(wishes["folders"]))
     room.start_loopback("sandbox")
     Path("/proc/sys/user/max_user_namespaces").write_text("0")
-    if not wishes["has_egress"]:
-        return None
-    return prepare.listen_for_brain()
 
 
 def _fail(stream: socket.socket, error: OSError) -> NoReturn:

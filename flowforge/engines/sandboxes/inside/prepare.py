@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from . import files, frames, room, spawn, system, walls
+from .links import PROXY_PORT, Links
 
-PROXY_PORT = 3128
 
-
-def listen_for_brain() -> socket.socket:
-    """Open the proxy's port in here, for the brain to accept at this very socket.
-
-    So what the brain is asked to fetch comes from this sandbox and from nowhere else.
-    """
-    return socket.create_server(("127.0.0.1", PROXY_PORT))
+def open_links(wishes: dict[str, Any]) -> Links:
+    """Open the proxy's port, if the job has hosts to reach."""
+    address = ("127.0.0.1", PROXY_PORT)
+    return Links(socket.create_server(address) if wishes["has_egress"] else None)
 
 
 def wall_in() -> None:

@@ -1,0 +1,56 @@
+"""Hosts that sandboxes reach in tests: all of them are this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from flowforge.engines.sandboxes.docker import DockerProvider
+from flowforge.engines.sandboxes.kubernetes import KubernetesProvider
+from flowforge.engines.sandboxes.local import LocalProvider
+from flowforge.engines.sandboxes.proxy import Attempt, Route, note
+from flowforge.engines.sandboxes.sandbox import Provider
+from tests.ports import free_port
+
+
+async def to_loopback(name: str, port: int) -> list[str]:
+    """Every name of the tests is this machine; one is a private address of another."""
+    if name == "missing.test":
+        raise OSError("no such name")
+    return ["10.0.0.1"] if name == "private.test" else ["127.0.0.1"]
+
+
+def loopback_only(address: str) -> bool:
+    return address == "127.0.0.1"
+
+
+ROUTE = Route(to_loopback, loopback_only)
+
+
+@contextlib.asynccontextmanager
+async def echo_server() -> AsyncIterator[int]:
+    """A server that sends back what it gets."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    port = free_port()
+    server = await asyncio.start_server(answer, "127.0.0.1", port)
+    yield port
+    server.close()
+    await server.wait_closed()
+
+
+def routed(
+    provider: Provider, route: Route = ROUTE, report: Callable[[str, Attempt], None] = note
+) -> Provider:
+    """The same kind of sandboxes, which reach the hosts of tests."""
+    if isinstance(provider, KubernetesProvider):
+        return KubernetesProvider(provider.image, provider.placement, report, route)
+    if isinstance(provider, DockerProvider):
+        return DockerProvider(image=provider.image, report=report, route=route)
+    return LocalProvider(report=report, route=route)
