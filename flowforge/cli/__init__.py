@@ -41,6 +41,8 @@ _COMMANDS = (
     "redis",
     "approving",
     "jobs",
+    "sandboxes",
+    "repos",
     "breakers",
     "ledger",
     "breakglass",

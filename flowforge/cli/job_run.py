@@ -43,6 +43,9 @@ Model = Annotated[str | None, typer.Option("--model", help="identifier of the mo
 Egress = Annotated[
     list[str] | None, typer.Option("--egress", help="host it may reach; may be repeated")
 ]
+Sandbox = Annotated[
+    str | None, typer.Option("--sandbox", help="sandbox profile its commands run in")
+]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="name=value; may be repeated")]
 Key = Annotated[
     str | None, typer.Option("--key", help="the same key and job again are the same job")
@@ -71,6 +74,7 @@ def run_job(
     wall: Wall = None,
     model: Model = None,
     egress: Egress = None,
+    sandbox: Sandbox = None,
     label: Labels = None,
     key: Key = None,
     wait: Wait = True,
@@ -85,7 +89,7 @@ def run_job(
     if repo is not None:
         spec["workspace"], folder = job_files.workspace_of(repo, ref, access)
     _merge(spec, "limits", {"usd": usd, "turns": turns, "wall_seconds": wall})
-    _merge(spec, "sandbox", {"egress": egress or None})
+    _merge(spec, "sandbox", {"profile": sandbox, "egress": egress or None})
     _merge(spec, "labels", read_labels(label or []))
     if model is not None:
         spec["model"] = model

@@ -30,6 +30,7 @@ group = typer.Typer(help="Redis servers, by name: copied, and put back.", no_arg
 def register(app: typer.Typer) -> None:
     """Add `redis` to the command."""
     group.command("add", context_settings=systems.TAKES_MORE)(add_redis)
+    systems.add_list(group, "cache")
     systems.add_verbs(group, "cache")
     group.command("backup")(run_backup)
     group.command("plan")(plan_restore)

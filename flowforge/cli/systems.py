@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
     ):
         group = typer.Typer(help=text, no_args_is_help=True)
         group.command("add", context_settings=TAKES_MORE)(add)
+        add_list(group, kind)
         add_verbs(group, kind)
         app.add_typer(group, name=word)
 
@@ -109,8 +110,8 @@ def add_pager(
     print_saved("pager", name, saved.save("pager", name, value, profile), "", json)
 
 
-def add_verbs(group: typer.Typer, kind: str) -> None:
-    """Give a group the verbs that all kinds of systems have: list, test, remove."""
+def add_list(group: typer.Typer, kind: str) -> None:
+    """Give a group the verb that shows where each of its systems is."""
 
     @group.command("list")
     def list_systems(json: JsonFlag = False, profile: ProfileOption = None) -> None:
@@ -123,6 +124,10 @@ def add_verbs(group: typer.Typer, kind: str) -> None:
             terminal.out.print("None is saved.")
             return
         terminal.print_table(("name", "where"), [(one["name"], one["where"]) for one in found])
+
+
+def add_verbs(group: typer.Typer, kind: str) -> None:
+    """Give a group the verbs that all kinds of systems have: test, remove."""
 
     @group.command("test")
     def test_system(name: Name, json: JsonFlag = False, profile: ProfileOption = None) -> None:

@@ -12,13 +12,23 @@ import pytest
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
-from blocks import BackupStore, Pager, PostgresServer, checks, documents, lookup
+from blocks import (
+    BackupStore,
+    Pager,
+    PostgresServer,
+    SandboxProfile,
+    checks,
+    documents,
+    lookup,
+)
 from blocks.__main__ import main
 from flowforge import prefect_api
 from flowforge.engines.postgres import cluster, installations
 from flowforge.engines.postgres.connection import connect
+from flowforge.engines.sandboxes.local import LocalProvider
 from flowforge.errors import Refused
 from flowforge.rules.addresses import FolderAddress, S3Address
+from flowforge.rules.jobs.profiles import DEFAULT, Profile
 from tests.prefect_server import run_module
 from tests.receivers import receive_posts
 
@@ -78,6 +88,43 @@ def test_a_redis_is_saved_by_its_url_and_shown_without_it(server: str) -> None:
     assert "very-secret" not in shown
 
 
+def test_a_profile_that_is_saved_is_known_beside_the_one_that_needs_no_document(
+    server: str,
+) -> None:
+    wanted = {"kind": "kubernetes", "namespace": "boxes", "cpus": 2, "egress": ["PyPI.org"]}
+    labels = {"node_selector": {"pool": "jobs"}}
+
+    assert apply({"profiles": {"boxes": {**wanted, **labels}}})[0][2] == "created"
+    assert apply({"profiles": {"boxes": {**wanted, **labels}}})[0][2] == "unchanged"
+
+    with prefect_api.connect() as client:
+        known = lookup.find_profiles()
+        default = documents.read_one(client, "profile", "default")
+        told = documents.where(documents.read_one(client, "profile", "boxes"))
+    assert sorted(known) == ["boxes", "default"]
+    boxes = known["boxes"]
+    assert isinstance(boxes, Profile) and isinstance(default, SandboxProfile)
+    assert (boxes.where, boxes.cpus, boxes.egress) == ("kubernetes in boxes", 2, ("pypi.org",))
+    assert boxes.node_selector == {"pool": "jobs"}
+    assert default.profile("default") == known["default"] == DEFAULT
+    assert told.startswith("kubernetes in boxes: up to 2 CPUs, 8192 MB of memory")
+
+
+def test_a_sandbox_is_made_for_a_trial() -> None:
+    if why := LocalProvider().why_not():
+        pytest.skip(str(why))
+    found = checks.check_profile("small", SandboxProfile(cpus=0.5, memory_mb=64, disk_mb=16))
+    assert str(found["says"]).startswith("Linux")
+    assert found["problems"] == []
+
+
+def test_what_is_saved_in_the_ui_alone_has_its_type_there(server: str) -> None:
+    apply({})
+    slugs = ("flowforge-claude-account", "flowforge-git-access", "flowforge-sandbox-profile")
+    for slug in slugs:
+        assert httpx.get(f"{server}/block_types/slug/{slug}").is_success
+
+
 def test_a_changed_secret_is_noticed_and_others_stay(server: str) -> None:
     apply({"servers": {"shop": URL, "other": URL}})
 
@@ -111,6 +158,11 @@ def test_a_changed_secret_is_noticed_and_others_stay(server: str) -> None:
         ({"pagers": {"p": {"kind": "slack"}}}, "needs url"),
         ({"pagers": {"p": {"kind": "smtp", "password": "very-secret"}}}, "host, sender"),
         ({"pagers": {"p": "https://very-secret"}}, "not usable"),
+        ({"profiles": {"p": {"cpu": 1}}}, "unknown fields: cpu"),
+        ({"profiles": {"p": {"kind": "vm"}}}, "kind: Input should be 'local', 'docker'"),
+        ({"profiles": {"p": {"namespace": "jobs"}}}, "namespace is for kubernetes"),
+        ({"profiles": {"p": {"kind": "docker", "address": "tcp://very-secret@h"}}}, "tcp://HOST"),
+        ({"profiles": {"p": {"egress": ["10.0.0.1"]}}}, "egress.0: '10.0.0.1' is not the name"),
     ],
 )
 def test_an_unusable_request_is_refused_whole_and_without_its_values(
