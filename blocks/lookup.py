@@ -97,8 +97,8 @@ def find_git_access(name: str) -> Access:
     Raises:
         Refused: There is none.
     """
-    names.check_system_name(name, kind="Git access")
-    return _load(GitRepository, name, "Git access", by=_IN_UI).access(name)
+    names.check_system_name(name, kind="repo")
+    return _load(GitRepository, name, "repo").access(name)
 
 
 def saved_names(kind: type[Block]) -> list[str]:
@@ -134,7 +134,8 @@ def _saved(kind: type[Block]) -> list[BlockDocument]:
 
 def _load(kind: type[B], name: str, word: str, by: str = "") -> B:
     try:
-        loaded = kind.load(name)
+        # In a flow that is asynchronous it would give a coroutine, which its types do not tell.
+        loaded = kind.load(name, _sync=True)  # type: ignore[call-arg]
     except ValueError as error:
         known = ", ".join(saved_names(kind)) or "none"
         raise Refused(
@@ -142,5 +143,5 @@ def _load(kind: type[B], name: str, word: str, by: str = "") -> B:
             hint=by.format(word=word, name=name)
             or f"Register it with `flowforge {word} add {name}`.",
         ) from error
-    assert isinstance(loaded, kind)  # the call is synchronous here
+    assert isinstance(loaded, kind)
     return loaded
