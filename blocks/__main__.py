@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from blocks import (
     BackupKey,
     BackupStore,
+    GitRepository,
     Pager,
     PostgresServer,
     RedisServer,
@@ -132,6 +133,8 @@ def _test(client: SyncPrefectClient, options: argparse.Namespace) -> Mapping[str
         found = checks.check_store(options.name, block)
     elif isinstance(block, BackupKey):
         found = checks.check_key(options.name, block, documents.read_blocks(client, "store"))
+    elif isinstance(block, GitRepository):
+        found = checks.check_repo(options.name, block)
     elif isinstance(block, SandboxProfile):
         found = checks.check_profile(options.name, block)
     else:

@@ -15,7 +15,16 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from blocks import BackupKey, BackupStore, Pager, PostgresServer, RedisServer, SandboxProfile
+from blocks import (
+    BackupKey,
+    BackupStore,
+    GitRepository,
+    Pager,
+    PostgresServer,
+    RedisServer,
+    SandboxProfile,
+)
+from flowforge.engines.agent import sources_check
 from flowforge.engines.postgres import installations
 from flowforge.engines.postgres.connection import connect
 from flowforge.engines.sandboxes import profiles
@@ -228,6 +237,28 @@ def check_profile(name: str, block: SandboxProfile) -> Mapping[str, JsonValue]:
         "close_seconds": round(tried.close_seconds, 3),
         "says": tried.says,
         "problems": [],
+    }
+
+
+def check_repo(name: str, block: GitRepository) -> Mapping[str, JsonValue]:
+    """Ask a repository for its newest commit with the access that is saved.
+
+    Raises:
+        Refused: It is not there, does not let us in, or no repository is saved with the access.
+        Unavailable: It did not answer.
+    """
+    if block.url is None:
+        raise Refused(
+            f"No repository is saved with the access {name}, so there is none to ask.",
+            hint=f"Save it again with one: `flowforge repo add {name} --url URL`.",
+        )
+    newest = sources_check.try_access(name, block.url, block.access(name))
+    problems: list[JsonValue] = [] if newest.commit else ["There is no commit in it yet."]
+    return {
+        "where": block.where,
+        "branch": newest.branch,
+        "commit": newest.commit,
+        "problems": problems,
     }
 
 

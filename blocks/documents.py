@@ -1,7 +1,8 @@
 """The saved documents: read, written only where they differ, removed.
 
-Servers, caches, stores, keys, pagers and sandbox profiles have documents. A document is named as
-people type it; what it holds beside an address is a secret and never printed.
+Servers, caches, stores, keys, pagers, sandbox profiles and accesses to repositories have documents.
+A document is named as people type it; what it holds beside an address is a secret and never
+printed.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ KINDS: Mapping[str, type[Block]] = {
     "key": BackupKey,
     "pager": Pager,
     "profile": SandboxProfile,
+    "repo": GitRepository,
 }
-_SAVED_IN_UI: tuple[type[Block], ...] = (ClaudeAccount, GitRepository)
+_SAVED_IN_UI: tuple[type[Block], ...] = (ClaudeAccount,)
 ADD_COMMANDS: Mapping[str, str] = {
     "server": "database",
     "cache": "redis",
@@ -49,6 +51,7 @@ ADD_COMMANDS: Mapping[str, str] = {
     "key": "key",
     "pager": "notify",
     "profile": "sandbox",
+    "repo": "repo",
 }
 _URL_FORMS = {
     "server": "postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
@@ -228,7 +231,7 @@ def where(block: Block) -> str:
         return f"{block.address('-').where}/{block.database}"
     if isinstance(block, BackupStore):
         return block.where
-    return cast(BackupKey | Pager | RedisServer | SandboxProfile, block).where
+    return cast(BackupKey | GitRepository | Pager | RedisServer | SandboxProfile, block).where
 
 
 def fields_without_secrets(block: Block) -> dict[str, JsonValue]:

@@ -54,7 +54,7 @@ def workspace_of(repo: str, ref: str | None, access: str | None) -> tuple[dict[s
     if names.looks_like_secret(repo):
         raise Refused(
             "An address with a password does not belong on a command line.",
-            hint="Save the access as a GitRepository block, and name it with --access.",
+            hint="Save the access with `flowforge repo add NAME`, and name it with --access.",
         )
     if _REMOTE.match(repo):
         source: dict[str, object] = {"kind": "git", "url": repo, "ref": ref or "HEAD"}

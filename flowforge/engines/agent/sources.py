@@ -234,7 +234,8 @@ def why_not_fetched(url: str, ref: str, said: Said, *, hide: Sequence[str]) -> F
     if any(sign in low for sign in _NOT_LET_IN):
         return Refused(
             f"{url} did not let us in: {words}",
-            hint="Name a GitRepository block with access to it in `secret` of the workspace.",
+            hint="Save access to it with `flowforge repo add NAME`, and name it in `secret` of the "
+            "workspace.",
         )
     if any(sign in low for sign in _NOT_THERE):
         return Refused(

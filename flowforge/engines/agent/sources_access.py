@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from flowforge.errors import Refused
 
+_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -25,6 +26,9 @@ class TokenAccess:
 
     token: str = field(repr=False)
     username: str = "x-access-token"
+    place: str | None = None
+    """The only host it is given to, with its port; without one, whoever names it may send it to
+    the host of any repository."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,19 @@ def granted(url: str, access: Access | None, folder: Path) -> Iterator[Grant]:
             case _:
                 raise Refused(
                     f"{url} cannot be opened with the access that is given.",
-                    hint="Give a key for ssh:// and a token for https://, in the GitRepository "
-                    "block that `secret` of the workspace names.",
+                    hint="Save a key for ssh:// and a token for https://, with `flowforge repo "
+                    "add NAME`, and name it in `secret` of the workspace.",
                 )
+
+
+def place_of(url: str) -> str | None:
+    """Host and port of a URL; `None` when it has none that can be read."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or _PORTS.get(parts.scheme.lower())
+    except ValueError:
+        return None
+    return f"{parts.hostname}:{port}" if parts.hostname and port else None
 
 
 def _protocol(url: str) -> str:
@@ -110,6 +124,11 @@ def _token(url: str, access: TokenAccess, private: Path) -> tuple[str, ...]:
     if parts.scheme.lower() == "http" and parts.hostname not in _LOOPBACK:
         raise Refused(
             f"A token is not sent to {url} in the clear.", hint="Use its https:// address."
+        )
+    if access.place is not None and place_of(url) != access.place:
+        raise Refused(
+            f"The token is for {access.place} alone, and not for {url}.",
+            hint="Name the access that was saved for that host in `secret` of the workspace.",
         )
     store = private / "token"
     store.touch(mode=0o600)

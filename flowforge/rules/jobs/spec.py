@@ -57,13 +57,17 @@ Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, Field(pattern=_NAME)]
 
 
+REPOSITORY = r"^(https?://[^@\s]+|ssh://\S+|git@\S+:\S+|file:///[^\n]+|/[^\n]+)$"
+"""The URL of a repository, without a password in it."""
+
+
 class GitSource(Value):
     """A commit of a Git repository."""
 
     kind: Literal["git"] = "git"
     url: str = Field(
         description="https://..., ssh://... or a local path; without a password in it",
-        pattern=r"^(https?://[^@\s]+|ssh://\S+|git@\S+:\S+|file:///[^\n]+|/[^\n]+)$",
+        pattern=REPOSITORY,
     )
     ref: str = Field(default="HEAD", description="A branch, tag or commit", min_length=1)
     subdir: RelativePath | None = Field(
@@ -72,8 +76,7 @@ class GitSource(Value):
     depth: int = Field(default=1, ge=1, description="How many commits of its past are fetched")
     secret: Name | None = Field(
         default=None,
-        description="Name of the GitRepository block with the access to it; the sandbox never "
-        "sees what is in it",
+        description="Name of the saved access to it; the sandbox never sees what is in it",
     )
 
 

@@ -12,7 +12,14 @@ import psutil
 import pytest
 
 from flowforge.engines.agent.sources import Base, Places, bring
-from flowforge.engines.agent.sources_access import Access, KeyAccess, TokenAccess, granted
+from flowforge.engines.agent.sources_access import (
+    Access,
+    KeyAccess,
+    TokenAccess,
+    granted,
+    place_of,
+)
+from flowforge.engines.agent.sources_check import try_access
 from flowforge.errors import Refused, Unavailable
 from flowforge.rules.jobs.spec import Empty, FileSet, GitSource
 from tests.engines.agent.git_host import TOKEN, Host, host
@@ -131,7 +138,7 @@ def test_a_private_repository_opens_to_its_token_alone(private: Host, tmp_path: 
     source = GitSource(url=f"{private.url}/origin/.git")
     with pytest.raises(Refused, match="did not let us in") as refused:
         fetch(source, tmp_path / "none")
-    assert "GitRepository block" in refused.value.hint
+    assert "flowforge repo add" in refused.value.hint
     with pytest.raises(Refused) as refused:
         fetch(source, tmp_path / "wrong", TokenAccess("wrong-token"))
     assert "wrong-token" not in repr(refused.value)
@@ -165,6 +172,8 @@ def test_a_token_is_not_carried_to_another_host(
         ("git@example.com:x", TokenAccess("secret-token")),
         ("ssh://git@example.com/x", None),
         ("/srv/x", TokenAccess("secret-token")),
+        ("https://evil.example/x", TokenAccess("secret-token", place="example.com:443")),
+        ("https://example.com:8443/x", TokenAccess("secret-token", place="example.com:443")),
     ],
 )
 def test_an_access_that_does_not_fit_is_refused(
@@ -206,3 +215,15 @@ def test_a_large_repository_tells_how_far_it_is(origin: Path, tmp_path: Path) ->
     heard: list[str] = []
     asyncio.run(bring(GitSource(url=str(origin)), tmp_path / "job", heard=heard.append))
     assert any("objects" in line and "100%" in line for line in heard)
+
+
+def test_an_access_is_tried_without_bringing_anything(private: Host, origin: Path) -> None:
+    url = f"{private.url}/origin/.git"
+    newest = try_access("forge", url, TokenAccess(TOKEN, place=place_of(url)))
+    assert (newest.branch, newest.commit) == ("main", git(origin, "rev-parse", "main"))
+    with pytest.raises(Refused, match="did not let us in") as refused:
+        try_access("forge", url, TokenAccess("wrong-token"))
+    assert "flowforge repo add forge" in refused.value.hint
+    assert "wrong-token" not in repr(refused.value)
+    with pytest.raises(Refused, match="There is no repository"):
+        try_access("forge", f"{private.url}/none", TokenAccess(TOKEN))
