@@ -20,12 +20,19 @@ class Sweeper:
 
     Args:
         journal: Where jobs are.
-        profiles: Tells the profiles there are. A place stays known after its profile went, as its
-            sandboxes may outlive it.
+        profiles: Tells the profiles there are. A place is swept also after its profile went, as
+            its sandboxes may outlive it.
+        interval_seconds: Between two looks at a place, and at the profiles.
     """
 
-    def __init__(self, journal: Journal, profiles: Callable[[], Awaitable[Known]]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        profiles: Callable[[], Awaitable[Known]],
+        interval_seconds: float = INTERVAL_SECONDS,
+    ) -> None:
         self._journal, self._profiles = journal, profiles
+        self._interval_seconds = interval_seconds
         self._swept: set[str] = set()
 
     async def run(self) -> None:
@@ -35,7 +42,7 @@ class Sweeper:
             await self._begin(group, DEFAULT)
             while True:
                 await patience.attempt(lambda: self._learn(group))
-                await asyncio.sleep(INTERVAL_SECONDS)
+                await asyncio.sleep(self._interval_seconds)
 
     async def _learn(self, group: asyncio.TaskGroup) -> None:
         for profile in (await self._profiles()).values():
@@ -60,4 +67,4 @@ class Sweeper:
 
         while True:
             await patience.attempt(sweep)
-            await asyncio.sleep(INTERVAL_SECONDS)
+            await asyncio.sleep(self._interval_seconds)
