@@ -22,7 +22,7 @@ from flowforge.engines.agent.finishing import Outcome
 from flowforge.engines.agent.hands import Hands
 from flowforge.engines.agent.happenings import Happenings
 from flowforge.engines.agent.patience import patiently
-from flowforge.engines.agent.progress import Progress
+from flowforge.engines.agent.progress import Open, Progress
 from flowforge.engines.agent.redaction import Redactor
 from flowforge.engines.agent.sources_access import Access
 from flowforge.engines.agent.station import Station, station
@@ -189,20 +189,18 @@ class Attempt:
         progress, usd = self._progress, Decimal(0)
         if progress.open is None:
             progress.open, usd = await self._ask()
-        turn = progress.open
-        assert turn.reply is not None and self._hands is not None
-        heard = conversation.hear(turn.reply)
-        step = progress.follow(turn.reply, heard)
+        turn, heard, tools = progress.open, progress.open.heard, progress.open.tools
+        step = progress.follow(heard)
         if step.ending is not None:
             raise Ended(step.ending)
         if step.follow == "tools":
-            await self._hands.run(turn.n, heard.calls, turn.tools, progress.circle)
-            turn = await self._read(turn.n)
-        progress.add(turn)
+            assert self._hands is not None
+            tools = await self._hands.run(turn.n, heard.calls, tools, progress.circle)
+        progress.add(heard, tools)
         did = tuple(NICKNAMES.get(call.name, call.name) for call in heard.calls)
         return Turned(turn.n, did if step.follow == "tools" else (), float(usd), heard.text)
 
-    async def _ask(self) -> tuple[Turn, Decimal]:
+    async def _ask(self) -> tuple[Open, Decimal]:
         """Have the model's next reply, unless a limit forbids it; with what it cost."""
         limit = self._progress.limit()
         if limit is not None:
@@ -210,9 +208,7 @@ class Attempt:
         n = self.next_turn
         asks = self._batcher or self._caller
         paid = await asks.turn(n, self._progress.talk, self._calls_before.get(n, 0))
-        turn = await self._read(n)
-        assert turn.reply is not None
-        heard = conversation.hear(turn.reply)
+        heard = conversation.hear(paid.reply)
         self._happenings.tell(
             "turn",
             n=n,
@@ -224,13 +220,7 @@ class Attempt:
             usage=paid.said.usage.model_dump(),
             rehearsal=paid.said.rehearsal,
         )
-        return turn, paid.usd
-
-    async def _read(self, n: int) -> Turn:
-        found = await patiently(
-            lambda: turns.read(self._services.engine, self._lease.job, after=n - 1)
-        )
-        return found[0]
+        return Open(n, heard), paid.usd
 
 
 @contextlib.asynccontextmanager

@@ -156,7 +156,7 @@ class Batcher:
 
     async def _take(self, n: int, note: Note, result: Result | None) -> Paid:
         if result is not None and result.message is not None:
-            said = transport.said(result.message, {})
+            said = transport.said(result.message.to_dict(mode="json"), {})
             model, day = self._job.spec.model, note.made_at.date()
             price = await patiently(lambda: prices.price(self._engine, model, day))
             return await self._caller.write(n, note.call, said, price, batch=True)

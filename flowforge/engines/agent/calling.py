@@ -63,6 +63,9 @@ class Paid:
     """A reply and what it cost."""
 
     said: Said
+    reply: Reply
+    """What the journal has of it."""
+
     usd: Decimal
 
 
@@ -257,7 +260,7 @@ class Caller:
                 rehearsal=said.rehearsal,
             )
         )
-        return Paid(said, usd)
+        return Paid(said, reply, usd)
 
     async def _correct(self, said: Said, bid: Bid) -> None:
         """Follow what a reply says about limits, and give back what it did not use."""

@@ -13,13 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from anthropic.types import Message
-
 from flowforge.engines.agent import tools, transport
 from flowforge.engines.agent.tools import Call
 from flowforge.rules.jobs import steps
 from flowforge.rules.jobs.prices import Usage
-from flowforge.rules.jobs.records import Reply, Turn
+from flowforge.rules.jobs.records import Reply, ToolCall
 from flowforge.rules.jobs.spec import JobSpec
 
 SYSTEM = (
@@ -49,6 +47,9 @@ class Heard:
     category: str | None
     """Why it was refused."""
 
+    usage: Usage
+    """The tokens it was billed."""
+
     @property
     def calls(self) -> tuple[Call, ...]:
         """The tools it names, in its order."""
@@ -73,6 +74,7 @@ def hear(reply: Reply) -> Heard:
         content=tuple(message["content"]),
         stop_reason=reply.stop_reason,
         category=details.get("category"),
+        usage=transport.usage_of(message),
     )
 
 
@@ -118,17 +120,15 @@ class Conversation:
         """The same for two conversations that say the same."""
         return self._hash.hexdigest()
 
-    def add(self, turn: Turn) -> None:
+    def add(self, heard: Heard, tools: Iterable[ToolCall]) -> None:
         """Go on by a finished turn: the reply, and the results of all its tools."""
-        assert turn.reply is not None
-        heard = hear(turn.reply)
         if content := _said(heard):
             self._say("assistant", content)
-        answer = _answer(heard, turn)
+        answer = _answer(heard, tools)
         if answer:
             self._say("user", answer)
         self._last = heard
-        self._used = usage(turn.reply)
+        self._used = heard.usage
         self._unseen_bytes = len(_canonical(answer))
         self.output_tokens += self._used.output_tokens
         self.stop_reasons.append(heard.stop_reason)
@@ -144,11 +144,6 @@ class Conversation:
         message = {"role": role, "content": content}
         self._messages.append(message)
         self._hash.update(_canonical(message))
-
-
-def usage(reply: Reply) -> Usage:
-    """The tokens a reply of the journal was billed."""
-    return transport.usage_of(Message.model_validate_json(reply.text))
 
 
 def _fixed(spec: JobSpec) -> dict[str, Any]:
@@ -182,12 +177,12 @@ def _said(heard: Heard) -> list[dict[str, Any]]:
     return content
 
 
-def _answer(heard: Heard, turn: Turn) -> list[dict[str, Any]]:
+def _answer(heard: Heard, tools: Iterable[ToolCall]) -> list[dict[str, Any]]:
     """What the model is told after a reply; nothing after a pause, which it goes on from."""
     if heard.stop_reason == "max_tokens":
         refused = [_result(call.id, steps.NOT_RUN, is_error=True) for call in heard.calls]
         return [*refused, {"type": "text", "text": steps.CUT_OFF}]
-    results = {call.tool_use_id: call for call in turn.tools}
+    results = {call.tool_use_id: call for call in tools}
     return [
         _result(call.id, results[call.id].result or "", is_error=results[call.id].is_error)
         for call in (heard.calls if heard.stop_reason == "tool_use" else ())

@@ -27,6 +27,7 @@ from flowforge.engines.agent.workspace import Step
 from flowforge.engines.sandboxes.sandbox import SandboxLost
 from flowforge.ledger.journal import approvals, artifacts, turns
 from flowforge.ledger.journal.leases import Lease
+from flowforge.ledger.journal.text import storable
 from flowforge.rules.jobs import patterns, stuck
 from flowforge.rules.jobs.records import ToolCall
 from flowforge.rules.jobs.spec import JobSpec
@@ -83,8 +84,8 @@ class Hands:
 
     async def run(
         self, turn: int, calls: Sequence[Call], known: Sequence[ToolCall], done: list[stuck.Done]
-    ) -> None:
-        """Run the calls of a reply, in their order.
+    ) -> tuple[ToolCall, ...]:
+        """Run the calls of a reply, in their order, and return them as the journal has them.
 
         Args:
             turn: The turn of the reply.
@@ -97,13 +98,16 @@ class Hands:
             Parked: A person is asked first.
         """
         before = {call.tool_use_id: call for call in known}
+        all_of_them = []
         for position, call in enumerate(calls):
             recorded = before.get(call.id)
             if recorded is None or not recorded.done:
-                await self._run(turn, position, call, recorded, done)
+                recorded = await self._run(turn, position, call, recorded, done)
             else:
                 assert recorded.result is not None
                 done.append(done_before(call, recorded.result))
+            all_of_them.append(recorded)
+        return tuple(all_of_them)
 
     async def _run(
         self,
@@ -112,7 +116,7 @@ class Hands:
         call: Call,
         recorded: ToolCall | None,
         done: list[stuck.Done],
-    ) -> None:
+    ) -> ToolCall:
         began = time.monotonic()
         refusal = await self._ask_first(turn, call)
         may_have_run = recorded is not None and not _only_reads(call)
@@ -128,9 +132,10 @@ class Hands:
         if verdict == "nudge":
             self._remarks.append(stuck.NUDGE.format(times=stuck.NUDGE_AT))
         seconds = time.monotonic() - began
-        await self._finish(turn, position, call, result, step, seconds)
+        told = await self._finish(turn, position, call, result, step, seconds)
         if verdict == "stuck":
             raise Ended(Ending(state="stuck", reason=stuck.REASON))
+        return told
 
     async def _begin(self, turn: int, position: int, call: Call) -> None:
         written = json.dumps(call.input)
@@ -165,36 +170,39 @@ class Hands:
         result: ToolResult,
         step: Step | None,
         seconds: float,
-    ) -> None:
-        content = with_remarks(result.content, self._remarks)
+    ) -> ToolCall:
+        told = ToolCall(
+            turn=turn,
+            position=position,
+            tool_use_id=call.id,
+            name=call.name,
+            input=json.dumps(call.input),
+            fence=self._lease.fence,
+            done=True,
+            result=storable(with_remarks(result.content, self._remarks)),
+            is_error=result.is_error,
+            tree=step.kept.tree if step is not None else None,
+            milliseconds=int(seconds * 1000),
+        )
         self._remarks.clear()
         artifact = await self._keep_output(result.artifact)
-        tree = None
         if step is not None:
-            tree = step.kept.tree
             await self._keep_pack(turn, position, step.pack)
-        milliseconds = int(seconds * 1000)
+        ended = told.model_dump(include={"result", "is_error", "tree", "milliseconds"})
         await patiently(
-            lambda: turns.finish_tool(
-                self._engine,
-                self._lease,
-                turn,
-                call.id,
-                result=content,
-                is_error=result.is_error,
-                milliseconds=milliseconds,
-                tree=tree,
-            )
+            lambda: turns.finish_tool(self._engine, self._lease, turn, call.id, **ended)
         )
+        end = (told.result or "")[-_SHOWN:]
         self._tell(
             turn,
             call,
             "done",
-            is_error=result.is_error,
-            ms=milliseconds,
-            output=content[-_SHOWN:],
+            is_error=told.is_error,
+            ms=told.milliseconds,
+            output=end,
             artifact=artifact,
         )
+        return told
 
     async def _keep_output(self, path: Path | None) -> str | None:
         if path is None:

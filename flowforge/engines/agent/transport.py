@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+import json
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import anthropic
 import httpx2
-from anthropic.types import Message
 
+from flowforge.engines.agent.reading import Malformed, OnText, Reading
+from flowforge.ledger.journal.text import storable
 from flowforge.rules.jobs import retries
 from flowforge.rules.jobs.accounts import Account
 from flowforge.rules.jobs.models import ModelFacts
@@ -23,12 +25,12 @@ from flowforge.rules.jobs.prices import Usage
 from flowforge.rules.jobs.rates import Dimension, Told
 from flowforge.rules.jobs.retries import Failure
 
-OnText = Callable[[str], None]
 REHEARSAL = "msg_rehearsal_"
 """How the ids of messages begin that no model wrote."""
 
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0
+_GARBLED = (LookupError, TypeError, ValueError)  # events that do not fit together, or are no JSON
 _HEADERS: dict[Dimension, str] = {
     "requests": "requests",
     "input_tokens": "input-tokens",
@@ -49,7 +51,7 @@ class Said:
     """A whole reply."""
 
     text: str
-    """The message as JSON."""
+    """The message as JSON, as the journal keeps it."""
 
     stop_reason: str
     usage: Usage
@@ -91,30 +93,38 @@ class Model:
         Raises:
             CallFailed: There is no whole reply.
         """
-        begun = False
+        reading = Reading(on_text)
         try:
             async with asyncio.timeout(idle_seconds) as patience:
                 loop = asyncio.get_running_loop()
-                async with self.client.messages.stream(**asked, max_tokens=max_tokens) as stream:
-                    ended = False
-                    async for event in stream:
+                body = {**asked, "max_tokens": max_tokens, "stream": True}
+                async with await self._post(body) as stream:
+                    async for event in _events(stream.response):
                         patience.reschedule(loop.time() + idle_seconds)
-                        begun = True
-                        if event.type == "text":
-                            on_text(event.text)
-                        ended = ended or event.type == "message_stop"
-                    if not (begun and ended):
-                        raise CallFailed(_lost("the reply broke off", begun=begun))
-                    message = await stream.get_final_message()
-                    return said(message, stream.response.headers)
+                        reading.take(event)
+                    if not reading.is_whole:
+                        raise CallFailed(_lost("the reply broke off", begun=reading.is_begun))
+                    return said(reading.message(), stream.response.headers)
         except TimeoutError as error:
             silent = f"nothing came for {idle_seconds:.0f} seconds"
-            raise CallFailed(_lost(silent, begun=begun)) from error
+            raise CallFailed(_lost(silent, begun=reading.is_begun)) from error
         except anthropic.APIStatusError as error:
-            raise CallFailed(_refused(error, begun=begun)) from error
-        except (anthropic.APIError, httpx2.HTTPError, AssertionError, ValueError) as error:
-            # A stream without a beginning is an AssertionError there, broken JSON a ValueError.
-            raise CallFailed(_broken(error, begun=begun)) from error
+            raise CallFailed(_refused(error, begun=reading.is_begun)) from error
+        except Malformed as error:
+            failure = Failure(kind="malformed", message=str(error), begun=reading.is_begun)
+            raise CallFailed(failure) from error
+        except (anthropic.APIError, httpx2.HTTPError, *_GARBLED) as error:
+            raise CallFailed(_lost(_words(error), begun=reading.is_begun)) from error
+
+    async def _post(self, body: Mapping[str, Any]) -> anthropic.AsyncStream[object]:
+        """Send a request as it is: to check its form, the SDK would copy all that was ever said."""
+        return await self.client.post(
+            "/v1/messages",
+            body=body,
+            cast_to=object,
+            stream=True,
+            stream_cls=anthropic.AsyncStream[object],
+        )
 
     async def count(self, asked: Mapping[str, Any]) -> int:
         """How many tokens a request is.
@@ -163,38 +173,57 @@ async def understood() -> AsyncIterator[None]:
         raise CallFailed(_lost(_words(error))) from error
 
 
-def usage_of(message: Message) -> Usage:
+async def _events(response: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
+    """What a stream tells.
+
+    Raises:
+        APIStatusError: It tells of an error.
+    """
+    async for told in anthropic.AsyncStream.raw_events(response):
+        if told.event == "error":
+            raise anthropic.APIStatusError(told.data, response=response, body=_body(told.data))
+        if told.event not in (None, "ping") and told.data:
+            yield told.json()
+
+
+def _body(data: str) -> object:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data
+
+
+def usage_of(message: Mapping[str, Any]) -> Usage:
     """The tokens a message was billed."""
-    used = message.usage
-    written = used.cache_creation
-    long = written.ephemeral_1h_input_tokens if written else 0
-    details = used.output_tokens_details
+    used = message["usage"]
+    long = (used.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0
+    details = used.get("output_tokens_details") or {}
     return Usage(
-        input_tokens=used.input_tokens,
-        write_5m_tokens=(used.cache_creation_input_tokens or 0) - long,
+        input_tokens=used["input_tokens"],
+        write_5m_tokens=(used.get("cache_creation_input_tokens") or 0) - long,
         write_1h_tokens=long,
-        read_tokens=used.cache_read_input_tokens or 0,
-        output_tokens=used.output_tokens,
-        thinking_tokens=(details.thinking_tokens or 0) if details else 0,
+        read_tokens=used.get("cache_read_input_tokens") or 0,
+        output_tokens=used["output_tokens"],
+        thinking_tokens=details.get("thinking_tokens") or 0,
     )
 
 
-def said(message: Message, headers: Mapping[str, str]) -> Said:
+def said(message: Mapping[str, Any], headers: Mapping[str, str]) -> Said:
     """What a whole message says, and the headers that came with it.
 
     Raises:
         CallFailed: It has no end.
     """
-    if message.stop_reason is None:
+    if message.get("stop_reason") is None:
         raise CallFailed(_lost("the reply has no end", begun=True))
-    missed = message.diagnostics.cache_miss_reason if message.diagnostics else None
+    missed = (message.get("diagnostics") or {}).get("cache_miss_reason")
     return Said(
-        text=message.to_json(indent=None),
-        stop_reason=message.stop_reason,
+        text=storable(json.dumps(message, ensure_ascii=False, separators=(",", ":"))),
+        stop_reason=message["stop_reason"],
         usage=usage_of(message),
         request_id=headers.get("request-id"),
-        cache_miss=missed.type if missed else None,
-        rehearsal=message.id.startswith(REHEARSAL),
+        cache_miss=missed["type"] if missed else None,
+        rehearsal=message["id"].startswith(REHEARSAL),
         limits=_limits(headers),
     )
 
@@ -232,14 +261,6 @@ def _said_of(error: anthropic.APIStatusError) -> str:
 def _after(headers: Mapping[str, str]) -> float | None:
     exactly = retries.believe(headers.get("retry-after-ms", ""), unit=0.001)
     return retries.believe(headers.get("retry-after", "")) if exactly is None else exactly
-
-
-def _broken(error: Exception, *, begun: bool) -> Failure:
-    # The SDK says it in no other way.
-    if type(error) is ValueError and "tool parameter JSON" in str(error):
-        message = "the input of a tool is no JSON"
-        return Failure(kind="malformed", message=message, begun=begun)
-    return _lost(_words(error), begun=begun)
 
 
 def _lost(message: str, *, begun: bool = False) -> Failure:
