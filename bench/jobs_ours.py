@@ -23,7 +23,7 @@ from bench.jobs_meter import FILES, Meter
 from flowforge.engines.agent.attempt import Services, attempt
 from flowforge.engines.agent.transport import Model
 from flowforge.engines.sandboxes.local import LocalProvider
-from flowforge.engines.sandboxes.sandbox import Provider
+from flowforge.engines.sandboxes.sandbox import Opener
 from flowforge.ledger.journal import connection, jobs, news, presence
 from flowforge.rules.jobs.accounts import Account
 from flowforge.rules.jobs.spec import FileSet, JobSpec, Limits, SandboxChoice
@@ -61,7 +61,7 @@ class Statements:
 async def services(asked: dict[str, Any]) -> AsyncIterator[Services]:
     """What all attempts of this process share."""
     engine = connection.open_engine(asked["journal"])
-    provider: Provider = LocalProvider() if asked["sandbox"] == "local" else Folders()
+    provider: Opener = LocalProvider() if asked["sandbox"] == "local" else Folders()
     account = Account(name="bench", api_key=SecretStr("rehearsal"), base_url=asked["url"])
     model = Model(account)
     try:

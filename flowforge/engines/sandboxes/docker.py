@@ -8,19 +8,20 @@ container.
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from secrets import randbelow, token_hex
 from typing import Any
 
-from flowforge.engines.sandboxes import kept, program
+from flowforge.engines.sandboxes import kept, program, way_out
 from flowforge.engines.sandboxes.engine import Engine, Output
 from flowforge.engines.sandboxes.inside import frames
 from flowforge.engines.sandboxes.kept import Kept, Share
-from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Route, answering, note
+from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Route, note
 from flowforge.engines.sandboxes.sandbox import Sandbox
 from flowforge.engines.sandboxes.session import Session, meet
 from flowforge.errors import FlowForgeError
+from flowforge.rules.jobs.egress_secrets import HostSecret
 from flowforge.rules.jobs.spec import SandboxChoice
 
 IMAGE = "python:3.11-slim"
@@ -65,23 +66,25 @@ class DockerProvider:
             return error
         return None
 
-    async def open(self, job: str, fence: int, choice: SandboxChoice) -> Sandbox:
+    async def open(
+        self, job: str, fence: int, choice: SandboxChoice, secrets: Sequence[HostSecret] = ()
+    ) -> Sandbox:
         """Start a container and meet its keeper."""
-        name = f"flowforge-sandbox-{secrets.token_hex(8)}"
+        way = way_out.make(job, choice, secrets, self._report, self._route)
+        name = f"flowforge-sandbox-{token_hex(8)}"
         settings = _settings(name, choice) | {"labels": _labels(job, fence)}
         async with AsyncExitStack() as undo:
             image = choice.image or self.image
             undo.push_async_callback(asyncio.to_thread, self._engine.remove, name)
             connection = await asyncio.to_thread(self._engine.start, image, settings)
             reader, writer = await asyncio.open_unix_connection(sock=connection)
-            wishes = kept.wishes(choice)
+            wishes = kept.wishes(choice, way)
             writer.write(program.pack() + frames.pack_values(frames.START, 0, wishes))
             output = Output(reader)
             workspace = await meet(output, seconds=_START_SECONDS)
             ending = undo.pop_all()
         share = Share(cpus=choice.cpus, disk_bytes=choice.disk_mb * _MEGABYTE)
-        answer = answering(job, choice, self._report, self._route)
-        session = Session(output, writer, answer)
+        session = Session(output, writer, way.answer)
         return Kept(name, workspace, session, share, ending.aclose)
 
     async def list_open(self) -> list[tuple[str, int, str]]:
@@ -100,7 +103,7 @@ def _labels(job: str, fence: int) -> dict[str, str]:
 
 def _settings(name: str, choice: SandboxChoice) -> dict[str, Any]:
     """What the engine shall hold for a sandbox; the disks are memory, so they are in the sum."""
-    account = _FIRST_ACCOUNT + secrets.randbelow(_ACCOUNTS)
+    account = _FIRST_ACCOUNT + randbelow(_ACCOUNTS)
     owner = f"uid={account},gid={account}"
     temporary = max(choice.disk_mb // _SHARE_OF_TEMPORARY, 16)
     memory = (choice.memory_mb + choice.disk_mb + 2 * temporary + kept.KEEPER_MB) * _MEGABYTE

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 from flowforge.engines.sandboxes.captured import Captured
 from flowforge.engines.sandboxes.inside import frames, packing, trees
 from flowforge.engines.sandboxes.mirror import Mirror
-from flowforge.engines.sandboxes.proxy import PROXY_VARIABLES
 from flowforge.engines.sandboxes.sandbox import FileRefused, Health, Ran, SandboxLost
 from flowforge.engines.sandboxes.session import Ended, Session
+from flowforge.engines.sandboxes.way_out import NO_WAY_OUT, WayOut
 from flowforge.rules.jobs.spec import SandboxChoice
 
 MOST_FILES = 500_000
@@ -49,11 +49,14 @@ _VARIABLES = {
 }
 
 
-def wishes(choice: SandboxChoice, more_programs: Sequence[str] = ()) -> dict[str, Any]:
+def wishes(
+    choice: SandboxChoice, way_out: WayOut = NO_WAY_OUT, more_programs: Sequence[str] = ()
+) -> dict[str, Any]:
     """What the program inside is told of a sandbox, wherever it is.
 
     Args:
         choice: What the job asks for.
+        way_out: To the hosts it names.
         more_programs: Folders of programs beside the usual ones.
     """
     variables = _VARIABLES | {"PATH": ":".join([_PATH, *more_programs])}
@@ -61,11 +64,13 @@ def wishes(choice: SandboxChoice, more_programs: Sequence[str] = ()) -> dict[str
     return {
         "disk_bytes": choice.disk_mb * _MEGABYTE,
         "files": min(files, MOST_FILES),
-        "has_egress": bool(choice.egress),
+        "has_egress": way_out.answer is not None,
+        "certificate": way_out.certificate,
+        "usual_certificates": way_out.usual_certificates,
         "processes": PROCESSES,
         "memory_bytes": choice.memory_mb * _MEGABYTE,
         "address_bytes": None,
-        "environment": variables | (PROXY_VARIABLES if choice.egress else {}),
+        "environment": {**variables, **way_out.variables},
     }
 
 

@@ -9,20 +9,21 @@ compares pods and jobs.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from secrets import randbelow, token_hex
 from typing import Any
 
-from flowforge.engines.sandboxes import kept, program
+from flowforge.engines.sandboxes import kept, program, way_out
 from flowforge.engines.sandboxes.inside import frames
 from flowforge.engines.sandboxes.kept import Kept, Share
 from flowforge.engines.sandboxes.pods import Pods
-from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Route, answering, note
+from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Route, note
 from flowforge.engines.sandboxes.sandbox import Sandbox
 from flowforge.engines.sandboxes.session import Session, meet
 from flowforge.errors import FlowForgeError, Refused
+from flowforge.rules.jobs.egress_secrets import HostSecret
 from flowforge.rules.jobs.spec import SandboxChoice
 
 IMAGE = "python:3.11-slim"
@@ -81,24 +82,26 @@ class KubernetesProvider:
         """Nothing of this machine is needed; a cluster that is missing is found when asked."""
         return None
 
-    async def open(self, job: str, fence: int, choice: SandboxChoice) -> Sandbox:
+    async def open(
+        self, job: str, fence: int, choice: SandboxChoice, secrets: Sequence[HostSecret] = ()
+    ) -> Sandbox:
         """Start a pod and meet its keeper."""
+        way = way_out.make(job, choice, secrets, self._report, self._route)
         await self._check_network()
-        name = f"sandbox-{secrets.token_hex(8)}"
+        name = f"sandbox-{token_hex(8)}"
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self._pods.remove, name)
             pod = self._describe(name, job, fence, choice)
             await self._pods.start(pod, seconds=_START_SECONDS)
             stream = await self._pods.attach(name)
             undo.push_async_callback(stream.wait_closed)
-            wishes = kept.wishes(choice)
+            wishes = kept.wishes(choice, way)
             stream.write(program.pack() + frames.pack_values(frames.START, 0, wishes))
             await stream.drain()
             workspace = await meet(stream, seconds=_START_SECONDS)
             ending = undo.pop_all()
         share = Share(cpus=choice.cpus, disk_bytes=choice.disk_mb * _MEGABYTE)
-        answer = answering(job, choice, self._report, self._route)
-        session = Session(stream, stream, answer)
+        session = Session(stream, stream, way.answer)
         return Kept(name, workspace, session, share, ending.aclose)
 
     async def list_open(self) -> list[tuple[str, int, str]]:
@@ -126,7 +129,7 @@ class KubernetesProvider:
         )
 
     def _describe(self, name: str, job: str, fence: int, choice: SandboxChoice) -> dict[str, Any]:
-        account = _FIRST_ACCOUNT + secrets.randbelow(_ACCOUNTS)
+        account = _FIRST_ACCOUNT + randbelow(_ACCOUNTS)
         spec: dict[str, Any] = {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,

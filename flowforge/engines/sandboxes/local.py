@@ -14,20 +14,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
-from flowforge.engines.sandboxes import cgroups, kept, launch
+from flowforge.engines.sandboxes import cgroups, kept, launch, way_out
 from flowforge.engines.sandboxes.cgroups import Cgroup
 from flowforge.engines.sandboxes.inside import system, walls
 from flowforge.engines.sandboxes.kept import Kept, Share
-from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Route, answering, note
+from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Route, note
 from flowforge.engines.sandboxes.sandbox import Sandbox
 from flowforge.engines.sandboxes.session import Session
+from flowforge.engines.sandboxes.way_out import NO_WAY_OUT, WayOut
 from flowforge.errors import FlowForgeError, Refused
+from flowforge.rules.jobs.egress_secrets import HostSecret
 from flowforge.rules.jobs.spec import SandboxChoice
 
 _MEGABYTE = 1024 * 1024
@@ -66,20 +68,25 @@ class LocalProvider:
         """What this machine lacks, found out by making a sandbox."""
         try:
             _check_machine()
-            launched = launch.launch(("probe", "probe", 0), self._wishes(_PROBE, None), None)
+            launched = launch.launch(
+                ("probe", "probe", 0), self._wishes(_PROBE, NO_WAY_OUT, None), None
+            )
         except FlowForgeError as error:
             return error
         launched.stream.close()
         launched.end()
         return None
 
-    async def open(self, job: str, fence: int, choice: SandboxChoice) -> Sandbox:
+    async def open(
+        self, job: str, fence: int, choice: SandboxChoice, secrets: Sequence[HostSecret] = ()
+    ) -> Sandbox:
         """Make a sandbox; its processes and files die with this process at the latest."""
         _check_machine()
-        sandbox_id = f"local-{secrets.token_hex(8)}"
+        way = way_out.make(job, choice, secrets, self._report, self._route)
+        sandbox_id = f"local-{token_hex(8)}"
         name = (sandbox_id, job, fence)
         group = await asyncio.to_thread(_bound, sandbox_id, choice)
-        wishes = self._wishes(choice, group)
+        wishes = self._wishes(choice, way, group)
         launched = await asyncio.to_thread(launch.launch, name, wishes, group)
 
         async def end() -> None:
@@ -87,8 +94,7 @@ class LocalProvider:
 
         reader, writer = await asyncio.open_unix_connection(sock=launched.stream)
         share = Share(cpus=choice.cpus, disk_bytes=choice.disk_mb * _MEGABYTE)
-        answer = answering(job, choice, self._report, self._route)
-        session = Session(reader, writer, answer)
+        session = Session(reader, writer, way.answer)
         return Kept(sandbox_id, launched.workspace, session, share, end)
 
     async def list_open(self) -> list[tuple[str, int, str]]:
@@ -103,8 +109,8 @@ class LocalProvider:
             if one.sandbox_id == sandbox_id:
                 await asyncio.to_thread(launch.end_running, one)
 
-    def _wishes(self, choice: SandboxChoice, group: Cgroup | None) -> dict[str, Any]:
-        wishes = kept.wishes(choice, more_programs=self._programs())
+    def _wishes(self, choice: SandboxChoice, way: WayOut, group: Cgroup | None) -> dict[str, Any]:
+        wishes = kept.wishes(choice, way, more_programs=self._programs())
         if group is None:
             wishes["address_bytes"] = wishes["memory_bytes"] * _ADDRESSES_PER_MEMORY
         wishes["account"] = launch.NOBODY if os.geteuid() == 0 else None

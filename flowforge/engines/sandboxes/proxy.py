@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from flowforge.engines.sandboxes.authority import Authority
 from flowforge.engines.sandboxes.connections import Connection, Counted, Refusal, Streamed
-from flowforge.engines.sandboxes.inside.links import PROXY_PORT
-from flowforge.engines.sandboxes.links import Answer
+from flowforge.engines.sandboxes.relay import Relay
+from flowforge.engines.sandboxes.secured import Secured
 from flowforge.rules.jobs import egress
-from flowforge.rules.jobs.spec import SandboxChoice
+from flowforge.rules.jobs.egress_secrets import HostSecret
 
 _HEAD_BYTES = 8 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
@@ -30,15 +33,6 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 _logger = logging.getLogger(__name__)
-_ADDRESS = f"http://127.0.0.1:{PROXY_PORT}"
-_NOT_BY_PROXY = "localhost,127.0.0.1,::1"
-PROXY_VARIABLES = {
-    "HTTPS_PROXY": _ADDRESS,
-    "https_proxy": _ADDRESS,
-    "NO_PROXY": _NOT_BY_PROXY,
-    "no_proxy": _NOT_BY_PROXY,
-}
-"""By which the usual programs find the proxy."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +79,21 @@ async def look_up(name: str, port: int) -> list[str]:
     return [str(address[0]) for *_, address in found]
 
 
+def trusted() -> ssl.SSLContext:
+    """Whom this machine trusts to be who they say they are."""
+    return ssl.create_default_context()
+
+
 @dataclass(frozen=True)
 class Route:
-    """How a name becomes an address."""
+    """How a name becomes an address, and how it is known who answers there."""
 
     resolve: Resolve = look_up
     may_reach: Callable[[str], bool] = egress.is_public
     """Whether an address may be connected to."""
+
+    trust: Callable[[], ssl.SSLContext] = trusted
+    """How hosts that are told secrets prove who they are."""
 
 
 PUBLIC = Route()
@@ -112,6 +114,8 @@ class Proxy:
         report: Told of each connection when it is over, also of those refused.
         route: How their names become addresses.
         bounds: How much may go through.
+        secrets: What is said with every request to their hosts. To these the proxy speaks TLS
+            itself, and stands in for them inside.
     """
 
     def __init__(
@@ -120,13 +124,18 @@ class Proxy:
         report: Callable[[Attempt], None],
         route: Route = PUBLIC,
         bounds: Bounds = _BOUNDS,
+        secrets: Sequence[HostSecret] = (),
     ) -> None:
         self._hosts = hosts
         self._report = report
         self._bounds = bounds
         self._route = route
+        self._secrets = secrets
         self._passed = 0
         self._open = 0
+        names = [secret.address[0] for secret in secrets]
+        self.authority = Authority(names) if names else None
+        """What commands must trust, when there are secrets."""
 
     async def answer(self, inside: Connection) -> None:
         """Serve one connection of a command until it is over."""
@@ -154,20 +163,39 @@ class Proxy:
         async with asyncio.timeout(_HEAD_SECONDS):
             head, rest = await _read_head(inside)
         traffic.host, traffic.port = _parse(head)
-        outside = await self._connect(traffic.host, traffic.port)
+        secrets = [one for one in self._secrets if one.address == (traffic.host, traffic.port)]
+        outside = await self._connect(traffic.host, traffic.port, is_secured=bool(secrets))
         try:
             await inside.write(b"HTTP/1.1 200 Connected\r\n\r\n")
             traffic.is_open = True
             self._count(len(rest), traffic, is_out=True)
-            await outside.write(rest)
-            await _carry_both(
-                Counted(inside, lambda size: self._count(size, traffic, is_out=True)),
-                Counted(outside, lambda size: self._count(size, traffic, is_out=False)),
-            )
+            near = Counted(inside, lambda size: self._count(size, traffic, is_out=True))
+            far = Counted(outside, lambda size: self._count(size, traffic, is_out=False))
+            if secrets:
+                await self._relay(near, far, secrets, rest)
+            else:
+                await far.write(rest)
+                await _carry_both(near, far)
         finally:
             outside.close()
 
-    async def _connect(self, host: str, port: int) -> Streamed:
+    async def _relay(
+        self, inside: Connection, outside: Connection, secrets: Sequence[HostSecret], first: bytes
+    ) -> None:
+        assert self.authority
+        stand_in = self.authority.stand_in(secrets[0].address[0])
+        secured = Secured(inside, stand_in, first)
+        try:
+            await secured.shake_hands()
+        except ssl.SSLError as error:
+            why = "the command does not trust the proxy; SSL_CERT_FILE names whom to trust"
+            raise Refusal(HTTPStatus.BAD_REQUEST, why) from error
+        try:
+            await Relay(secured, outside, secrets).run()
+        finally:
+            await secured.end()
+
+    async def _connect(self, host: str, port: int, *, is_secured: bool) -> Streamed:
         if not egress.is_allowed(self._hosts, host, port):
             why = f"{host}:{port} is not among the hosts of this job"
             raise Refusal(HTTPStatus.FORBIDDEN, why)
@@ -178,11 +206,24 @@ class Proxy:
         if not addresses or not all(map(self._route.may_reach, addresses)):
             why = f"{host} is an address of a private network"
             raise Refusal(HTTPStatus.FORBIDDEN, why)
+        name, context = (host, self._trust) if is_secured else (None, None)
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                return Streamed(*await asyncio.open_connection(addresses[0], port))
+                opened = await asyncio.open_connection(
+                    addresses[0], port, ssl=context, server_hostname=name
+                )
+                return Streamed(*opened)
+        except ssl.SSLError as error:
+            why = f"{host} does not prove who it is ({type(error).__name__})"
+            raise Refusal(HTTPStatus.BAD_GATEWAY, why) from error
         except (OSError, TimeoutError) as error:
             raise Refusal(HTTPStatus.BAD_GATEWAY, f"{host} does not answer") from error
+
+    @functools.cached_property
+    def _trust(self) -> ssl.SSLContext:
+        context = self._route.trust()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
     def _count(self, size: int, traffic: _Traffic, *, is_out: bool) -> None:
         self._passed += size
@@ -192,15 +233,6 @@ class Proxy:
             traffic.received += size
         if self._passed > self._bounds.bytes:
             raise Refusal(HTTPStatus.FORBIDDEN, "the job has used up what it may transfer")
-
-
-def answering(
-    job: str, choice: SandboxChoice, report: Callable[[str, Attempt], None], route: Route
-) -> Answer | None:
-    """What serves the connections of a job's commands; `None` where it may reach nobody."""
-    if not choice.egress:
-        return None
-    return Proxy(choice.egress, lambda tried: report(job, tried), route).answer
 
 
 async def _carry_both(inside: Connection, outside: Connection) -> None:
@@ -237,7 +269,7 @@ def _parse(head: bytes) -> tuple[str, int]:
     host, _, port = rest.partition(" ")[0].rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise Refusal(HTTPStatus.BAD_REQUEST, "the host or the port cannot be read")
-    return host.lower(), int(port)
+    return host.lower().rstrip("."), int(port)
 
 
 def _say(refusal: Refusal) -> bytes:

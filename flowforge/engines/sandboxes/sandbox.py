@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
 from flowforge.errors import FlowForgeError, Refused, Unavailable
+from flowforge.rules.jobs.egress_secrets import HostSecret
 from flowforge.rules.jobs.spec import SandboxChoice
 
 HEAD_BYTES = 64 * 1024
@@ -145,6 +146,19 @@ class Provider(Opener, Protocol):
     """Makes sandboxes of one kind and finds those of dead workers."""
 
     kind: str
+
+    async def open(
+        self, job: str, fence: int, choice: SandboxChoice, secrets: Sequence[HostSecret] = ()
+    ) -> Sandbox:
+        """Make a sandbox whose commands reach hosts that are told secrets.
+
+        Args:
+            job: Its id.
+            fence: Of the attempt.
+            choice: What the job asks for.
+            secrets: What is added to requests on their way; nothing inside ever sees it.
+        """
+        ...
 
     def why_not(self) -> FlowForgeError | None:
         """What this machine lacks for it, with the way out; `None` when it works."""

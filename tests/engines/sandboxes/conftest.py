@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Iterator
 
-import docker as docker_sdk  # type: ignore[import-untyped]
 import pytest
 
 from flowforge.engines.sandboxes.docker import IMAGE, DockerProvider
 from flowforge.engines.sandboxes.kubernetes import KubernetesProvider, Placement
 from flowforge.engines.sandboxes.local import LocalProvider
 from flowforge.engines.sandboxes.sandbox import Provider
+from tests.docker_engine import find_image
 from tests.engines.sandboxes.box import SMALL, Box
 from tests.engines.sandboxes.namespaces import make_namespace, remove_namespace
-
-IMAGES = (IMAGE, "localhost/python:3.11")
 
 
 @pytest.fixture(scope="session")
@@ -28,13 +25,7 @@ def local() -> Provider:
 @pytest.fixture(scope="session")
 def docker() -> Provider:
     """An engine that is there, by DOCKER_HOST or where it usually is."""
-    _usable(DockerProvider())
-    with contextlib.closing(docker_sdk.from_env()) as client:
-        images = {tag for image in client.images.list() for tag in image.tags}
-    for image in IMAGES:
-        if image in images:
-            return DockerProvider(image=image)
-    pytest.skip(f"the docker engine has no image for sandboxes: docker pull {IMAGE}")
+    return DockerProvider(image=find_image())
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +43,7 @@ def kubernetes() -> Iterator[Provider]:
 KINDS = (
     "local",
     pytest.param("docker", marks=pytest.mark.slow),
-    pytest.param("kubernetes", marks=pytest.mark.slow),
+    pytest.param("kubernetes", marks=[pytest.mark.slow, pytest.mark.cluster]),
 )
 
 

@@ -18,7 +18,7 @@ from flowforge.errors import Refused
 from tests.engines.sandboxes.box import SMALL, Box
 from tests.engines.sandboxes.namespaces import make_namespace, remove_namespace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 ROOT = Path(__file__).parents[3]
 BRAIN = """
 import asyncio, os, sys

@@ -11,11 +11,28 @@ from typing import Any
 from . import files, frames, room, spawn, system, walls
 from .links import PROXY_PORT, Links
 
+CERTIFICATES = room.TEMPORARY / ".certificates.pem"
+_USUAL = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),
+    Path("/etc/ssl/cert.pem"),
+)
+
 
 def open_links(wishes: dict[str, Any]) -> Links:
     """Open the proxy's port, if the job has hosts to reach."""
     address = ("127.0.0.1", PROXY_PORT)
     return Links(socket.create_server(address) if wishes["has_egress"] else None)
+
+
+def _write_certificates(wishes: dict[str, Any]) -> None:
+    """Say whom commands shall trust: those this place trusts, and the authority of the proxy."""
+    if not wishes["certificate"]:
+        return
+    known = next((path.read_text() for path in _USUAL if path.is_file()), None)
+    usual = wishes["usual_certificates"] if known is None else known
+    CERTIFICATES.write_text(usual.rstrip() + "\n" + wishes["certificate"])
+    CERTIFICATES.chmod(0o444)
 
 
 def wall_in() -> None:
@@ -31,6 +48,7 @@ def make_place(wishes: dict[str, Any]) -> spawn.Place:
 
     Without Landlock there are no rules: a container is a wall by itself.
     """
+    _write_certificates(wishes)
     devices = [*(Path("/dev", name) for name in room.DEVICES), Path("/dev/pts")]
     rules = walls.plan_files(room.WRITABLE, devices) if walls.landlock_version() else None
     walls.filter_calls()
