@@ -34,6 +34,7 @@ _PLAIN = (
     "--find-renames",
     "--ignore-submodules=none",
 )
+_ALL = ("-z", "--raw", "--numstat", "-p", "--binary", "--full-index")
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,13 @@ async def make_patch(places: Places, base: Base, kept: Kept) -> Patch:
         Refused: It is larger than `git.MOST_BYTES`.
     """
     tree = await _whole(places, base, kept.patch_tree)
+    if tree == base.tree:
+        return Patch(b"", (), base.commit, base.tree, tree, proven=True)
     git = Git(places.work.folder)  # without the files, of which it would obey .gitmodules
-    content = await git.ask("diff-tree", "-p", *_PLAIN, "--binary", "--full-index", base.tree, tree)
-    counted = await git.ask("diff-tree", *_PLAIN, "-z", "--raw", "--numstat", base.tree, tree)
+    told = await git.ask("diff-tree", *_PLAIN, *_ALL, base.tree, tree)
+    files, content = _read(told)
     why_not = await why_not_proven(places, base, content, tree)
-    return Patch(
-        content, tuple(_read(counted)), base.commit, base.tree, tree, why_not is None, why_not
-    )
+    return Patch(content, files, base.commit, base.tree, tree, why_not is None, why_not)
 
 
 async def _whole(places: Places, base: Base, tree: str) -> str:
@@ -142,20 +143,25 @@ async def why_not_proven(places: Places, base: Base, content: bytes, tree: str) 
         await asyncio.to_thread(shutil.rmtree, folder)
 
 
-def _read(counted: bytes) -> list[Changed]:
-    """Read what `--raw --numstat -z` says: first every change, then every count."""
-    fields = iter(counted.split(b"\0"))
+def _read(told: bytes) -> tuple[tuple[Changed, ...], bytes]:
+    """Take apart what `_ALL` shows: first every change, then every count, then the patch."""
     changes: dict[bytes, Change] = {}
-    found = []
-    for field in fields:
-        if field.startswith(b":"):
-            letter = field.rpartition(b" ")[2][:1].decode()
-            path = next(fields)
-            changes[next(fields) if letter in "RC" else path] = _CHANGES[letter]
-        elif field:
-            added, removed, path = field.split(b"\t", 2)
-            before = None if path else next(fields)
-            path = path or next(fields)
+    found, at = [], 0
+
+    def field() -> bytes:
+        nonlocal at
+        begin, at = at, told.index(b"\0", at) + 1
+        return told[begin : at - 1]
+
+    while one := field():
+        if one.startswith(b":"):
+            letter = one.rpartition(b" ")[2][:1].decode()
+            path = field()
+            changes[field() if letter in "RC" else path] = _CHANGES[letter]
+        else:
+            added, removed, path = one.split(b"\t", 2)
+            before = None if path else field()
+            path = path or field()
             found.append(
                 Changed(
                     _shown(path),
@@ -165,7 +171,7 @@ def _read(counted: bytes) -> list[Changed]:
                     None if before is None else _shown(before),
                 )
             )
-    return found
+    return tuple(found), told[at:]
 
 
 def _shown(path: bytes) -> str:

@@ -20,6 +20,9 @@ class Survey:
     looks: bytes
     """A digest of what the kernel says of each file: it differs as soon as a file does."""
 
+    files: int
+    """How many there are that are no folders."""
+
     changed_at: int
     """When the last file changed, in nanoseconds since 1970."""
 
@@ -29,7 +32,7 @@ def look(files: Path, most_file_bytes: int) -> Survey:
     large: list[bytes] = []
     empty: list[bytes] = []
     repositories: list[bytes] = []
-    looks, changed_at = hashlib.sha256(), 0
+    looks, changed_at, files_seen = hashlib.sha256(), 0, 0
     root = os.fsencode(files)
     todo = [root]
     while todo:
@@ -46,6 +49,7 @@ def look(files: Path, most_file_bytes: int) -> Survey:
             changed_at = max(changed_at, changed)
             look = (about.st_mode, 0 if is_folder else about.st_size, changed, about.st_ino)
             looks.update(b"%d %d %d %d %s\0" % (*look, path))
+            files_seen += not is_folder and entry.name != b".git"
             if entry.name == b".git":
                 _remove(entry.path, about.st_mode)
                 repositories.append(path)
@@ -56,7 +60,20 @@ def look(files: Path, most_file_bytes: int) -> Survey:
                 _open_up(entry.path, about.st_mode, 0o600)
                 if about.st_size > most_file_bytes:
                     large.append(path)
-    return Survey(frozenset(large), tuple(empty), tuple(repositories), looks.digest(), changed_at)
+    return Survey(
+        frozenset(large), tuple(empty), tuple(repositories), looks.digest(), files_seen, changed_at
+    )
+
+
+def names(files: Path) -> list[str]:
+    """The paths of all files of the mirror, in order."""
+    root = os.fsencode(files)
+    found = [
+        os.path.join(folder, name)[len(root) + 1 :]  # noqa: PTH118
+        for folder, _, inside in os.walk(root)
+        for name in inside
+    ]
+    return [path.decode(errors="backslashreplace") for path in sorted(found)]
 
 
 def _remove(path: bytes, mode: int) -> None:

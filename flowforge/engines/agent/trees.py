@@ -25,11 +25,6 @@ MOST_FILE_BYTES = 100 * 1024 * 1024
 MOST_IGNORED_BYTES = 64 * 1024 * 1024
 _NAMED = 50
 _YOUNG_NANOSECONDS = 20_000_000  # the kernel's clock of changes is coarse
-_AUTHOR = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "flowforge"), ("EMAIL", "flowforge"), ("DATE", "@0 +0000"))
-}
 
 
 @dataclass(frozen=True)
@@ -67,26 +62,38 @@ class Trees:
         self._base = base
         self._git = places.work
         self._most_file_bytes = most_file_bytes
-        self._has_submodules = True
+        self._has_submodules = base.commit is not None
         self._known: tuple[bytes, Kept] | None = None
         """How the mirror looked when it was kept last, if that can be relied on."""
 
     async def keep(self) -> Kept:
         """Keep the mirror as it is now; one that still looks as it did last is not read again."""
-        found = await asyncio.to_thread(survey.look, self._places.files, self._most_file_bytes)
+        found = await asyncio.to_thread(self._look)
         if self._known is not None and self._known[0] == found.looks:
             return self._known[1]
         kept = await self._keep(found)
+        self._note(found, kept)
+        return kept
+
+    async def remember(self, kept: Kept) -> None:
+        """Take the mirror, as it looks now, for what was kept of it."""
+        self._note(await asyncio.to_thread(self._look), kept)
+
+    def _look(self) -> survey.Survey:
+        return survey.look(self._places.files, self._most_file_bytes)
+
+    def _note(self, found: survey.Survey, kept: Kept) -> None:
         is_old = time.time_ns() - found.changed_at > _YOUNG_NANOSECONDS
         self._known = (found.looks, kept) if is_old else None
-        return kept
 
     async def _keep(self, found: survey.Survey) -> Kept:
         if self._has_submodules:
             await self._keep_submodules()
         changed = await self._add(found.too_large)
         patch_tree = await self._git.ask_line("write-tree", index=self._places.index)
-        others = set(await self._list("--others"))
+        others: set[bytes] = set()
+        if changed or found.too_large or self._has_submodules or found.files != self._in_index():
+            others = set(await self._list("--others"))
         ignored: set[bytes] = set()
         if others:
             ignored = set(await self._list("--others", "--ignored", "--exclude-standard"))
@@ -116,8 +123,8 @@ class Trees:
         """
         if since == tree:
             return b""
-        before = await self._commit(since or EMPTY_TREE)
-        after = await self._commit(tree, parent=before)
+        before = self._git.commit(since or EMPTY_TREE)
+        after = self._git.commit(tree, before)
         return await self._git.ask(
             "pack-objects",
             "--thin",
@@ -148,8 +155,8 @@ class Trees:
                 f"The tree {tree} of the workspace is not here.",
                 hint="Import every pack of the job first, from the oldest to the newest.",
             )
-        self._known, self._has_submodules = None, True
-        await asyncio.to_thread(survey.look, self._places.files, self._most_file_bytes)
+        self._known, self._has_submodules = None, self._base.commit is not None
+        await asyncio.to_thread(self._look)  # so that all of it can be removed
         await asyncio.to_thread(_empty, self._places.files)
         await check_out(self._places, tree)
         # What only `.gitignore` keeps out must not count as a part of the patch.
@@ -215,10 +222,13 @@ class Trees:
         files = os.fsencode(self._places.files)
         return sum(os.lstat(os.path.join(files, path)).st_size for path in paths)  # noqa: PTH118
 
-    async def _commit(self, tree: str, parent: str | None = None) -> str:
-        args = ["commit-tree", tree, *(("-p", parent) if parent else ())]
-        said = await self._git.run(*args, input=b"workspace\n", extra=_AUTHOR)
-        return checked("commit-tree", said).decode().strip()
+    def _in_index(self) -> int:
+        """How many files the index holds; after `_add` each of them is in the mirror, too."""
+        try:
+            with self._places.index.open("rb") as file:
+                return int.from_bytes(file.read(12)[8:])
+        except FileNotFoundError:
+            return 0
 
 
 def _split(found: bytes) -> list[bytes]:

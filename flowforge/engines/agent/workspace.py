@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowforge.engines.agent import survey
 from flowforge.engines.agent.git import Heard
 from flowforge.engines.agent.patch import Patch, make_patch
 from flowforge.engines.agent.sources import Base, Places, bring
@@ -71,9 +73,8 @@ class Workspace:
 
     async def instructions(self) -> tuple[str, ...]:
         """Files the job began with that are written to steer agents; nobody checked them."""
-        listed = ("ls-tree", "-r", "--name-only", "-z", self.base.shown)
-        found = (await self._places.work.ask(*listed)).decode(errors="backslashreplace")
-        return tuple(path for path in found.split("\0") if steers_agents(path))
+        found = await asyncio.to_thread(survey.names, self._places.files)
+        return tuple(path for path in found if steers_agents(path))
 
     async def give(self, sandbox: Sandbox) -> None:
         """Put the files into a new sandbox, as they were kept last."""
@@ -81,6 +82,7 @@ class Workspace:
             await self._trees.restore(self._last.tree)
             self._is_last = True
         await sandbox.push(self._places.files)
+        await self._trees.remember(self._last)
 
     async def keep(self, sandbox: Sandbox) -> Step:
         """Keep the files as a turn left them in the sandbox.
