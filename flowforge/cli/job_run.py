@@ -38,7 +38,7 @@ Access = Annotated[
 ]
 Usd = Annotated[float | None, typer.Option("--usd", help="US dollars it may cost")]
 Turns = Annotated[int | None, typer.Option("--turns", help="turns it may take")]
-Wall = Annotated[float | None, typer.Option("--wall", help="seconds it may take")]
+Wall = Annotated[float | None, typer.Option("--wall", help="seconds it may be at work")]
 Model = Annotated[str | None, typer.Option("--model", help="identifier of the model")]
 Egress = Annotated[
     list[str] | None, typer.Option("--egress", help="host it may reach; may be repeated")

@@ -20,6 +20,7 @@ def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
         yield f"{server.url}/origin/.git", git(made, "rev-parse", "HEAD")
 
 
+@pytest.mark.slow
 def test_an_access_is_tried_saved_listed_tested_and_removed(
     connected: Command, hosted: tuple[str, str]
 ) -> None:
