@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sys
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 
 from blocks import (
     BackupStore,
+    GitRepository,
     Pager,
     PostgresServer,
     SandboxProfile,
@@ -23,6 +25,7 @@ from blocks import (
 )
 from blocks.__main__ import main
 from flowforge import prefect_api
+from flowforge.engines.agent.sources_access import Access, TokenAccess
 from flowforge.engines.postgres import cluster, installations
 from flowforge.engines.postgres.connection import connect
 from flowforge.engines.sandboxes.local import LocalProvider
@@ -108,6 +111,16 @@ def test_a_profile_that_is_saved_is_known_beside_the_one_that_needs_no_document(
     assert boxes.node_selector == {"pool": "jobs"}
     assert default.profile("default") == known["default"] == DEFAULT
     assert told.startswith("kubernetes in boxes: up to 2 CPUs, 8192 MB of memory")
+
+
+def test_what_opens_a_repository_is_found_also_inside_an_event_loop(server: str) -> None:
+    async def find() -> Access:
+        return lookup.find_git_access("forge")
+
+    with prefect_api.connect():
+        GitRepository(token=SecretStr("a-token")).save("forge")
+        assert asyncio.run(find()) == TokenAccess("a-token")
+        GitRepository.delete("forge")
 
 
 def test_a_sandbox_is_made_for_a_trial() -> None:
