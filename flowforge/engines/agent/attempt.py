@@ -136,7 +136,7 @@ class Attempt:
         if self.job.spec.tools:
             await self._watch.over(place.open())
         await patiently(lambda: leases.advance(services.engine, self._lease, "running"))
-        await self._happenings.add("state", state="running", reason=None)
+        self._happenings.tell("state", state="running", reason=None)
 
     async def step(self) -> Turned | None:
         """Do one turn; nothing when the job is over or has to wait.

@@ -1,13 +1,15 @@
 """What happens in a job, on its way to the people who follow it: masked, gathered, written.
 
 What streams in is gathered for a moment, so that a fast reply is a few events and not thousands,
-and a fast turn one write and not ten. While the ledger is away everything waits here.
+and a fast turn one write and not ten. A ledger that has much to do is written to less often. While
+it is away everything waits here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,6 +20,8 @@ from flowforge.ledger.journal import events
 from flowforge.ledger.journal.leases import Fenced, Lease
 
 GATHER_SECONDS = 0.25
+_MOST_SECONDS = 2.0
+_RARER = 10  # a write that took so long is followed by a pause so many times as long
 MOST_WAITING = 10_000
 
 
@@ -34,6 +38,7 @@ class Happenings:
         self._engine, self._lease, self._redactor = engine, lease, redactor
         self._waiting: list[tuple[str, dict[str, Any]]] = []
         self._written = 0
+        self._pause_seconds = GATHER_SECONDS
         self._text: tuple[int, int, Stream] | None = None
         self._gathered = ""
         self._flushing = asyncio.Lock()
@@ -80,11 +85,14 @@ class Happenings:
             batch = self._waiting[:]
             if not batch:
                 return
+            began = time.monotonic()
             with contextlib.suppress(Unavailable):
                 await events.append(self._engine, self._lease, batch, before=self._written)
                 self._written += len(batch)
                 del self._waiting[: len(batch)]
             del self._waiting[:-MOST_WAITING]
+            pause = _RARER * (time.monotonic() - began)
+            self._pause_seconds = min(max(GATHER_SECONDS, pause), _MOST_SECONDS)
 
     async def close(self) -> None:
         """Write what is left."""
@@ -100,7 +108,7 @@ class Happenings:
             self._later = asyncio.create_task(self._flush_later())
 
     async def _flush_later(self) -> None:
-        await asyncio.sleep(GATHER_SECONDS)
+        await asyncio.sleep(self._pause_seconds)
         with contextlib.suppress(Fenced):  # who works on is told by the next write
             await self.flush()
 
