@@ -26,6 +26,7 @@ from flowforge.server.block_types import register_block_types
 from flowforge.server.counting import count_jobs
 from flowforge.server.crashes import Explained
 from flowforge.server.flow_runs import PrefectRuns
+from flowforge.server.git_access import SavedAccess
 from flowforge.server.in_process import InProcess
 from flowforge.server.journal import Journal, open_journal
 from flowforge.server.metrics import Meters
@@ -148,7 +149,7 @@ async def _journal(settings: Settings, api: InProcess) -> AsyncIterator[Journal 
     url = settings.ledger_url.get_secret_value()
     signs = settings.webhook_secret is not None
     models = KnownModels(SavedAccount(settings.account, api).find)
-    checks = (SavedProfiles(api).check, models.check)
+    checks = (SavedProfiles(api).check, SavedAccess(api).check, models.check)
     async with open_journal(url, checks=checks, takes_callbacks=signs) as journal:
         yield journal
 

@@ -305,6 +305,13 @@ def test_what_the_provider_knows_of_a_model_is_said_when_a_job_is_submitted(
     assert key not in too_much.text + retired.text + server.log.read_text()
 
 
+def test_an_access_that_is_not_saved_is_said_when_a_job_is_submitted(server: Running) -> None:
+    source = {"kind": "git", "url": "https://example.com/x.git", "secret": "never-saved"}
+    (told,) = problem(submit(server, SPEC | {"workspace": source}), 422)["fields"]
+    assert told["field"] == "workspace.secret"
+    assert "`flowforge repo add never-saved`" in told["message"]
+
+
 @contextmanager
 def an_account(server: Running, data: dict[str, str]) -> Iterator[None]:
     """The account `default` as a block of Prefect, while the block lasts."""

@@ -40,7 +40,14 @@ class KeyAccess:
     """Lines as in `~/.ssh/known_hosts`; a host that is not in them is not spoken to."""
 
 
-Access = TokenAccess | KeyAccess
+@dataclass(frozen=True)
+class NoAccess:
+    """One that was named and is not to be had; a job that would need it fails with the reason."""
+
+    why: Refused
+
+
+Access = TokenAccess | KeyAccess | NoAccess
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,14 @@ def granted(url: str, access: Access | None, folder: Path) -> Iterator[Grant]:
         folder: A private folder, where the files are.
 
     Raises:
-        Refused: The access does not fit the URL.
+        Refused: The access does not fit the URL, or there is none of the name.
     """
     protocol = _protocol(url)
     allowed = ("-c", f"protocol.{protocol}.allow=always")
     with tempfile.TemporaryDirectory(dir=folder) as private:
         match protocol, access:
+            case _, NoAccess():
+                raise access.why
             case "ssh", KeyAccess():
                 yield Grant(allowed, _ssh(access, Path(private)), (access.private_key,))
             case (("http" | "https"), TokenAccess()):

@@ -15,6 +15,7 @@ from flowforge.engines.agent.sources import Base, Places, bring
 from flowforge.engines.agent.sources_access import (
     Access,
     KeyAccess,
+    NoAccess,
     TokenAccess,
     granted,
     place_of,
@@ -227,3 +228,10 @@ def test_an_access_is_tried_without_bringing_anything(private: Host, origin: Pat
     assert "wrong-token" not in repr(refused.value)
     with pytest.raises(Refused, match="There is no repository"):
         try_access("forge", f"{private.url}/none", TokenAccess(TOKEN))
+
+
+def test_an_access_that_is_not_to_be_had_says_so_when_it_is_needed(tmp_path: Path) -> None:
+    why = Refused("There is no access of this name.", hint="Save it.")
+    with pytest.raises(Refused) as refused, granted("https://a.com/x", NoAccess(why), tmp_path):
+        pytest.fail("it was granted")
+    assert refused.value is why
