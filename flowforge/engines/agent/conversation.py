@@ -32,6 +32,7 @@ SYSTEM = (
     "run on."
 )
 PLATFORM = "[FlowForge]"
+_MOST_UNCOUNTED_BYTES = 4_000  # to count so little would take longer than it is worth
 _FORGED = re.compile(rf"^\s*{re.escape(PLATFORM)}", re.MULTILINE)
 
 
@@ -90,7 +91,7 @@ class Conversation:
         self._messages: list[dict[str, Any]] = []
         self._hash = hashlib.sha256(_canonical(self._fixed))
         self._last: Heard | None = None
-        self._unseen_bytes = 0
+        self._unseen_bytes = len(_canonical(self._fixed)) + len(_canonical(spec.prompt))
         self._used = Usage()
         self.stop_reasons: list[str] = []
         """Why each reply ended, oldest first."""
@@ -107,11 +108,11 @@ class Conversation:
 
     @property
     def most_prompt_tokens(self) -> int | None:
-        """No fewer tokens than the next request has; `None` before the first reply.
+        """No fewer tokens than the next request has; `None` for a first one that is long.
 
         Those counted with the last reply, and one for each byte since then.
         """
-        if self._last is None:
+        if self._last is None and self._unseen_bytes > _MOST_UNCOUNTED_BYTES:
             return None
         return self._used.prompt_tokens + self._used.output_tokens + self._unseen_bytes
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import signal
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowforge.engines.agent import commands
 from flowforge.errors import Damaged, Refused, Unavailable
 
 MOST_BYTES = 256 * 1024 * 1024
@@ -132,20 +131,33 @@ class Git:
             env["GIT_WORK_TREE"] = str(self.files)
         if index:
             env["GIT_INDEX_FILE"] = str(index)
+        out, err = bytearray(), bytearray()
         try:
-            process = await asyncio.create_subprocess_exec(
-                "git",
-                *args,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=env,
-                cwd=self.files or self.folder,
-                start_new_session=True,
-            )
+            async with asyncio.timeout(idle_seconds) as patience:
+
+                def listen(piece: bytes) -> None:
+                    err[:] = (err + piece)[-_HEARD_BYTES:]
+                    if idle_seconds is not None:
+                        patience.reschedule(asyncio.get_running_loop().time() + idle_seconds)
+                    if heard:
+                        _tell(piece, heard)
+
+                status = await commands.run(
+                    ["git", *args],
+                    env=env,
+                    cwd=self.files or self.folder,
+                    out=lambda piece: _collect(out, piece),
+                    err=listen,
+                    input=input,
+                )
         except FileNotFoundError:
             raise Refused("Git is not installed.", hint="apt install git") from None
-        return await _attend(process, input, heard, idle_seconds)
+        except TimeoutError:
+            raise Unavailable(
+                f"The repository has sent nothing for {idle_seconds:.0f} s.",
+                hint="Try again later.",
+            ) from None
+        return Said(status, bytes(out), err.decode(errors="replace"))
 
     def commit(self, tree: str, parent: str | None = None) -> str:
         """Make a commit of a tree, always the same for the same tree and parent; its name."""
@@ -204,67 +216,15 @@ def environment() -> dict[str, str]:
     }
 
 
-async def _attend(
-    process: asyncio.subprocess.Process, input: bytes, heard: Heard | None, idle: float | None
-) -> Said:
-    assert process.stdin and process.stdout and process.stderr
-    tasks = [
-        asyncio.ensure_future(part)
-        for part in (
-            _feed(process.stdin, input),
-            _collect(process.stdout),
-            _listen(process.stderr, heard, idle),
+def _collect(found: bytearray, piece: bytes) -> None:
+    found += piece
+    if len(found) > MOST_BYTES:
+        raise Refused(
+            f"The files of the job have changed by more than {MOST_BYTES >> 20} MB.",
+            hint="Keep what is large out of the workspace, or name it in .gitignore.",
         )
-    ]
-    try:
-        _, out, err = await asyncio.gather(*tasks)
-        return Said(await process.wait(), out, err.decode(errors="replace"))
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await process.wait()
 
 
-async def _feed(stream: asyncio.StreamWriter, content: bytes) -> bytes:
-    # A command that has failed already does not read on; its own words tell why.
-    with suppress(BrokenPipeError, ConnectionResetError):
-        stream.write(content)
-        await stream.drain()
-    stream.close()
-    with suppress(BrokenPipeError, ConnectionResetError):
-        await stream.wait_closed()
-    return b""
-
-
-async def _collect(stream: asyncio.StreamReader) -> bytes:
-    found = bytearray()
-    while chunk := await stream.read(256 * 1024):
-        found += chunk
-        if len(found) > MOST_BYTES:
-            raise Refused(
-                f"The files of the job have changed by more than {MOST_BYTES >> 20} MB.",
-                hint="Keep what is large out of the workspace, or name it in .gitignore.",
-            )
-    return bytes(found)
-
-
-async def _listen(stream: asyncio.StreamReader, heard: Heard | None, idle: float | None) -> bytes:
-    said = bytearray()
-    while True:
-        try:
-            async with asyncio.timeout(idle):
-                chunk = await stream.read(4096)
-        except TimeoutError:
-            raise Unavailable(
-                f"The repository has sent nothing for {idle:.0f} s.", hint="Try again later."
-            ) from None
-        if not chunk:
-            return bytes(said)
-        said = (said + chunk)[-_HEARD_BYTES:]
-        if heard:
-            for line in chunk.decode(errors="replace").replace("\r", "\n").splitlines():
-                heard(line.strip())
+def _tell(piece: bytes, heard: Heard) -> None:
+    for line in piece.decode(errors="replace").replace("\r", "\n").splitlines():
+        heard(line.strip())
