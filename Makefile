@@ -9,7 +9,7 @@ FLOWFORGE := $(BIN)/flowforge
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help up down forget check test test-all bench docs deploy lock
+.PHONY: help up down forget check test test-all test-cluster bench docs deploy lock
 
 help: ## say what each word does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -46,6 +46,10 @@ test: $(READY) ## every test that needs only this machine
 
 test-all: $(READY) ## the slow ones too: fault matrices, kill -9 at every named step
 	@$(BIN)/pytest -n $(WORKERS)
+
+test-cluster: $(READY) ## sandboxes in the Kubernetes cluster of KUBECONFIG: every rule of theirs, fork bombs too
+	@$(BIN)/python -m tests.engines.sandboxes.namespaces
+	@$(BIN)/pytest -m cluster
 
 bench: $(READY) ## side by side with pg_dump, as ratios measured in one run
 	@$(BIN)/python -m bench

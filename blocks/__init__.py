@@ -1,6 +1,7 @@
 """Where systems are and the keys to them, as documents people edit in Prefect's UI."""
 
 from blocks.claude import ClaudeAccount
+from blocks.egress import EgressSecret
 from blocks.git import GitRepository
 from blocks.pager import Pager
 from blocks.postgres import PostgresServer
@@ -13,6 +14,7 @@ __all__ = [
     "BackupKey",
     "BackupStore",
     "ClaudeAccount",
+    "EgressSecret",
     "GitRepository",
     "Pager",
     "PostgresServer",

@@ -22,6 +22,7 @@ from blocks import (
     BackupKey,
     BackupStore,
     ClaudeAccount,
+    EgressSecret,
     GitRepository,
     Pager,
     PostgresServer,
@@ -43,7 +44,7 @@ KINDS: Mapping[str, type[Block]] = {
     "profile": SandboxProfile,
     "repo": GitRepository,
 }
-_SAVED_IN_UI: tuple[type[Block], ...] = (ClaudeAccount,)
+_SAVED_IN_UI: tuple[type[Block], ...] = (ClaudeAccount, EgressSecret)
 ADD_COMMANDS: Mapping[str, str] = {
     "server": "database",
     "cache": "redis",

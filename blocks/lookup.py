@@ -12,6 +12,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import SecretStr
 
 from blocks.claude import ClaudeAccount
+from blocks.egress import EgressSecret
 from blocks.git import GitRepository
 from blocks.postgres import PostgresServer
 from blocks.recovery import BackupKey
@@ -24,6 +25,7 @@ from flowforge.rules import names
 from flowforge.rules.addresses import PostgresAddress, StoreAddress
 from flowforge.rules.jobs import profiles
 from flowforge.rules.jobs.accounts import Account
+from flowforge.rules.jobs.egress_secrets import HostSecret
 from flowforge.rules.jobs.profiles import Known
 from flowforge.rules.redis_addresses import AnyRedis
 from flowforge.settings import read_settings
@@ -99,6 +101,16 @@ def find_git_access(name: str) -> Access:
     """
     names.check_system_name(name, kind="repo")
     return _load(GitRepository, name, "repo").access(name)
+
+
+def find_egress_secret(name: str) -> HostSecret:
+    """What a host is told with requests of a job, by the name it was saved under.
+
+    Raises:
+        Refused: There is none.
+    """
+    names.check_system_name(name, kind="secret")
+    return _load(EgressSecret, name, "Egress secret", by=_IN_UI).secret(name)
 
 
 def saved_names(kind: type[Block]) -> list[str]:

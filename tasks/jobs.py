@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from blocks import lookup
 from flowforge.engines.agent import submitting
 from flowforge.engines.agent.attempt import Attempt, Services, attempt
-from flowforge.engines.agent.sources_access import Access, KeyAccess
+from flowforge.engines.agent.sources_access import Access, KeyAccess, NoAccess, TokenAccess
 from flowforge.engines.agent.transport import Model
 from flowforge.errors import Refused
 from flowforge.ledger.journal import approvals, connection, jobs, news, presence
@@ -48,6 +48,10 @@ async def submit(spec: JobSpec) -> str:
     """
     async with opened() as engine, _model() as model:
         await submitting.check(engine, spec, model, await sandboxes.known())
+        if (why := (await sandboxes.entrusted(spec)).why_not) is not None:
+            raise why
+        if isinstance(access := _access(spec), NoAccess):
+            raise access.why
         job, _ = await jobs.submit(engine, spec, key=f"run:{runtime.flow_run.id}")
         get_run_logger().info("job %s", job)
         return job
@@ -63,17 +67,17 @@ async def at_work(job: str) -> AsyncIterator[Attempt]:
     """
     async with opened() as engine, _model() as model:
         spec = (await jobs.get(engine, job)).spec
-        access = _access(spec)
+        access, entrusted = _access(spec), await sandboxes.entrusted(spec)
         async with news.listen(engine) as heard, presence.presence(engine) as present:
             services = Services(
                 engine=engine,
                 presence=present,
                 news=heard,
                 model=model,
-                provider=sandboxes.ByProfile(),
+                provider=sandboxes.ByProfile(entrusted),
                 worker=f"{socket.gethostname()}:{os.getpid()}",
                 access=access,
-                secrets=_secrets(model, access),
+                secrets=_secrets(model, access) | entrusted.values,
             )
             run = runtime.flow_run.id
             async with attempt(services, job, flow_run_id=str(run) if run else None) as work:
@@ -148,15 +152,21 @@ async def _model() -> AsyncIterator[Model]:
 
 
 def _access(spec: JobSpec) -> Access | None:
-    if isinstance(spec.workspace, GitSource) and spec.workspace.secret:
+    """What opens the repository; one that is not to be had fails the attempt that needs it."""
+    if not isinstance(spec.workspace, GitSource) or not spec.workspace.secret:
+        return None
+    try:
         return lookup.find_git_access(spec.workspace.secret)
-    return None
+    except Refused as error:
+        return NoAccess(error)
 
 
 def _secrets(model: Model, access: Access | None) -> dict[str, str]:
     """What must never be seen in a job's events, transcript or output."""
     secrets = {"account": model.account.api_key.get_secret_value()}
-    if access is not None:
-        is_key = isinstance(access, KeyAccess)
-        secrets["git access"] = access.private_key if is_key else access.token  # type: ignore[union-attr]
+    match access:
+        case KeyAccess():
+            secrets["git access"] = access.private_key
+        case TokenAccess():
+            secrets["git access"] = access.token
     return {name: value for name, value in secrets.items() if len(value) >= 6}

@@ -133,8 +133,8 @@ def test_a_sandbox_is_made_for_a_trial() -> None:
 
 def test_what_is_saved_in_the_ui_alone_has_its_type_there(server: str) -> None:
     apply({})
-    slugs = ("flowforge-claude-account", "flowforge-git-access", "flowforge-sandbox-profile")
-    for slug in slugs:
+    kinds = ("claude-account", "egress-secret", "git-access", "sandbox-profile")
+    for slug in (f"flowforge-{kind}" for kind in kinds):
         assert httpx.get(f"{server}/block_types/slug/{slug}").is_success
 
 

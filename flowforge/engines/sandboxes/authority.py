@@ -56,7 +56,7 @@ class Authority:
         by = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         extensions: list[_Extension] = [
             (x509.BasicConstraints(ca=False, path_length=None), True),
-            (x509.SubjectAlternativeName([x509.DNSName(host)]), False),
+            (x509.SubjectAlternativeName([x509.DNSName(host)]), True),
             (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
             (_usage(signs_others=False), True),
             (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),

@@ -8,6 +8,7 @@ would carry the secret there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -29,6 +30,10 @@ _UNPACKED = (b"accept-encoding", b"identity")
 
 _LAST = (b"connection", b"close")
 Header = tuple[bytes, bytes]
+
+
+class _HungUp(ConnectionError):
+    """A side takes nothing any more."""
 
 
 @dataclass
@@ -54,9 +59,16 @@ class _Side:
             self.http.receive_data(await self.connection.read())
 
     async def say(self, event: h11.Event) -> None:
-        """Send something."""
+        """Send something.
+
+        Raises:
+            _HungUp: Nobody takes it any more.
+        """
         if data := self.http.send(event):
-            await self.connection.write(data)
+            try:
+                await self.connection.write(data)
+            except ConnectionError as error:
+                raise _HungUp from error
 
     @property
     def is_ready(self) -> bool:
@@ -100,7 +112,7 @@ class Relay:
 
     async def _exchange(self) -> bool:
         """Carry one request and its answer; false when no other may follow."""
-        request = await self._inside.next()
+        request = await self._next_request()
         if not isinstance(request, h11.Request):
             return False
         self._check(request)
@@ -119,6 +131,18 @@ class Relay:
             raise group.exceptions[0] from group
         return self._inside.is_ready and self._outside.is_ready
 
+    async def _next_request(self) -> object:
+        """What the command says next; nothing when the host has had enough before that."""
+        asked = asyncio.create_task(self._inside.next())
+        left = asyncio.create_task(self._outside.connection.read())
+        try:
+            await asyncio.wait((asked, left), return_when=asyncio.FIRST_COMPLETED)
+            return None if left.done() else await asked
+        finally:
+            for task in (asked, left):
+                task.cancel()
+            await asyncio.gather(asked, left, return_exceptions=True)
+
     def _check(self, request: h11.Request) -> None:
         named = [value.lower() for name, value in request.headers if name == b"host"]
         if len(named) != 1 or named[0] not in self._names:
@@ -134,10 +158,11 @@ class Relay:
             raise Refusal(HTTPStatus.BAD_REQUEST, "the length of the request is told in two ways")
 
     async def _pass_body(self) -> None:
-        while isinstance(event := await self._inside.next(), h11.Data):
-            await self._outside.say(h11.Data(data=bytes(event.data)))
-        if isinstance(event, h11.EndOfMessage):
-            await self._outside.say(h11.EndOfMessage())
+        with contextlib.suppress(_HungUp):  # what the host said of it may still be read
+            while isinstance(event := await self._inside.next(), h11.Data):
+                await self._outside.say(h11.Data(data=bytes(event.data)))
+            if isinstance(event, h11.EndOfMessage):
+                await self._outside.say(h11.EndOfMessage())
 
     async def _pass_answer(self) -> None:
         while not isinstance(event := await self._outside.next(), h11.EndOfMessage):
@@ -163,11 +188,12 @@ class Relay:
             for name, value in answer.headers
             if name not in _OF_ONE_HOP
         ]
-        is_last = any(name == b"connection" and b"close" in value for name, value in answer.headers)
+        said = [value.lower() for name, value in answer.headers if name == b"connection"]
+        is_last = any(b"close" in value for value in said)
         if isinstance(answer, h11.Response) and (is_last or answer.http_version < b"1.1"):
             headers.append(_LAST)
-        kind = type(answer)
-        return kind(status_code=answer.status_code, headers=headers, reason=answer.reason)
+        reason = self._echoes.blot(bytes(answer.reason))
+        return type(answer)(status_code=answer.status_code, headers=headers, reason=reason)
 
     async def _refuse(self, refusal: Refusal) -> None:
         if self._inside.http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):

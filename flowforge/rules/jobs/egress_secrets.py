@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from flowforge.errors import Refused
 from flowforge.rules.jobs import egress
-from flowforge.rules.jobs.spec import Name
+from flowforge.rules.jobs.spec import Host, Name
 from flowforge.rules.values import Value
 
 PLACE = "{secret}"
@@ -32,7 +32,7 @@ class HostSecret(Value):
     name: Name
     """By which jobs ask for it."""
 
-    host: str
+    host: Host
     """`api.example.com`, or with a port."""
 
     header: str
@@ -44,7 +44,7 @@ class HostSecret(Value):
     @property
     def address(self) -> tuple[str, int]:
         """The host's name and port."""
-        name, _, port = self.host.lower().partition(":")
+        name, _, port = self.host.partition(":")
         return name, int(port or egress.HTTPS)
 
     @property
@@ -81,6 +81,11 @@ def check_secrets(secrets: Sequence[HostSecret], hosts: Sequence[str]) -> None:
 
 
 def _check_one(secret: HostSecret) -> None:
+    if "*" in secret.host:
+        raise Refused(
+            f"The secret {secret.name} is for {secret.host}, which is many hosts.",
+            hint="Save one secret for each host that shall be told.",
+        )
     header = secret.header.lower()
     if header in _NOT_TO_BE_SET or not re.fullmatch(HEADER, header):
         raise Refused(

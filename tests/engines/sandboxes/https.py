@@ -41,14 +41,31 @@ class Host:
 
 
 @contextlib.asynccontextmanager
-async def https_host(name: str, *, names_itself: str | None = None) -> AsyncIterator[Host]:
-    """A server of a name; its answers show all that it was asked, headers and body."""
+async def https_host(
+    name: str,
+    *,
+    names_itself: str | None = None,
+    answer: bytes | None = None,
+    lingers: bool = False,
+) -> AsyncIterator[Host]:
+    """A server of a name; its answers show all that it was asked, headers and body.
+
+    With an `answer` it says only that, as soon as it has seen the head of a request, and hangs up;
+    unless it lingers until the other side does.
+    """
     host = Host(free_port(), Authority(["test"]))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host.connections += 1
         with contextlib.suppress(ConnectionError, ssl.SSLError):
-            await _talk(reader, writer, host)
+            if answer is None:
+                await _talk(reader, writer, host)
+            else:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(answer)
+                await writer.drain()
+                if lingers:
+                    await reader.read()
         writer.close()
 
     context = host.authority.stand_in(names_itself or name)

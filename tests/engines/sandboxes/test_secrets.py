@@ -140,6 +140,7 @@ async def ask(host: Host, request: bytes, *secrets: HostSecret) -> tuple[bytes, 
             said = await reader.read()
         else:
             trust = ssl.create_default_context(cadata=serving.authority.certificate)
+            trust.verify_flags |= ssl.VERIFY_X509_STRICT
             await writer.start_tls(trust, server_hostname="host.test")
             writer.write(request.replace(b"HOST", b"host.test:%d" % host.port))
             said = await reader.read()
@@ -222,6 +223,65 @@ def test_several_secrets_of_a_host_are_all_told() -> None:
     (asked,) = asyncio.run(work()).asked
     assert asked.all("authorization") == [f"Bearer {VALUE}"]
     assert asked.all("x-api-key") == [VALUE]
+
+
+LONG = POST + b"Content-Length: 1000000\r\n\r\n" + bytes(300_000)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "answer", "said"),
+    [
+        (GET + b"\r\n", b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"until the end"),
+        (GET + b"\r\n", b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nwhole", b"whole"),
+        (GET + b"\r\n", b"HTTP/1.1 204 No Content\r\nUpgrade: h2\r\n\r\n", b"204 No Content"),
+        (LONG, b"HTTP/1.1 413 No\r\nContent-Length: 3\r\n\r\nbig", b"413 No"),
+        (
+            POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            b"100 Continue",
+        ),
+        (GET + b"\r\n", f"HTTP/1.1 302 {VALUE}\r\nLocation: /{VALUE}\r\n\r\n".encode(), b"302 "),
+        (GET + b"\r\n", b"no HTTP\r\n\r\n", b"502 Bad Gateway"),
+        (GET + b"\r\n", b"", b"502 Bad Gateway"),
+        (GET + b"\r\n", b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\n\r\n", b"502 Bad Gateway"),
+    ],
+    ids=[
+        "no length",
+        "old",
+        "empty",
+        "early",
+        "continue",
+        "echo",
+        "nonsense",
+        "nothing",
+        "upgrade",
+    ],
+)
+def test_answers_of_every_form_are_passed_on_and_nonsense_is_not(
+    request_bytes: bytes, answer: bytes, said: bytes
+) -> None:
+    async def work() -> bytes:
+        lingers = request_bytes is LONG  # else what is not read yet would be lost
+        async with https_host("host.test", answer=answer, lingers=lingers) as host:
+            return (await ask(host, request_bytes))[0]
+
+    heard = asyncio.run(work())
+    assert said in heard
+    assert VALUE.encode() not in heard
+    assert b"upgrade:" not in heard.lower()
+
+
+def test_half_of_an_answer_is_not_made_whole() -> None:
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf"
+
+    async def work() -> tuple[bytes, Attempts]:
+        async with https_host("host.test", answer=half) as host:
+            return await ask(host, GET + b"\r\n")
+
+    said, attempts = asyncio.run(work())
+    assert b"content-length: 1000" in said.lower()
+    assert said.endswith(b"half")
+    assert [attempt.refusal for attempt in attempts] != [None]
 
 
 def test_a_host_that_does_not_prove_who_it_is_is_told_nothing() -> None:
