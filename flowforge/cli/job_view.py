@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.status import Status
 
 from flowforge import terminal
+from flowforge.rules.jobs import accounts
 from flowforge.rules.jobs.records import Event, JobSummary
 from flowforge.rules.jobs.states import is_end
 
@@ -103,8 +104,10 @@ class Teller:
 
 
 def _state(data: Mapping[str, Any]) -> str:
-    why = f": {data['reason']}" if data.get("reason") else ""
-    return f"{data.get('state')}{why}"
+    state, reason = str(data.get("state")), data.get("reason")
+    said = f"{state}: {reason}" if reason else state
+    account = accounts.holder(state, reason)
+    return said if account is None else f"{said}\n-> flowforge breaker close {account}"
 
 
 def _retry(data: Mapping[str, Any]) -> str:

@@ -291,3 +291,10 @@ def test_a_job_that_waits_for_an_account_says_how_it_goes_on(
     assert "jobs that go on  1" in flowforge("breaker", "close", "till", "--by", "ann").out
     assert "No breaker is open for till" in flowforge("breaker", "close", "till").out
     assert "breaker" not in flowforge("job", "get", job).err
+
+
+def test_who_follows_a_job_that_waits_for_an_account_is_told_the_way_on() -> None:
+    text = told(("state", {"state": "waiting", "reason": "account till: HTTP 401: no"}))
+    assert "waiting: account till: HTTP 401: no" in text
+    assert "-> flowforge breaker close till" in text
+    assert "->" not in told(("state", {"state": "waiting", "reason": "rate: too fast"}))

@@ -174,7 +174,7 @@ class Attempt:
         """
         engine, lease = self._services.engine, self._lease
         if self.parked is not None:
-            outcome = await finishing.park(engine, lease, self.parked)
+            outcome = await finishing.park(engine, lease, self.parked, self._happenings)
         else:
             assert self.ending is not None
             if self._batcher is not None:

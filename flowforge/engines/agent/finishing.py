@@ -41,9 +41,12 @@ class Outcome(Value):
     """Of a job that is over: text, output, turns, usd, usage, rehearsal, patch."""
 
 
-async def park(engine: AsyncEngine, lease: Lease, parked: Parked) -> Outcome:
+async def park(
+    engine: AsyncEngine, lease: Lease, parked: Parked, happenings: Happenings
+) -> Outcome:
     """Give the job back; it goes on when its time has come."""
-    reason = parked.reason
+    reason = happenings.mask(parked.reason)
+    await happenings.add("state", state="waiting", reason=reason)
     await patiently(
         lambda: leases.release(engine, lease, "waiting", reason, not_before=parked.until)
     )

@@ -85,12 +85,11 @@ class Recovery:
         """Raise what a failure means that another call would not change."""
         if failure.kind in ("credential", "spend"):
             seconds = SPENT_SECONDS if failure.kind == "spend" else None
+            why = self._happenings.mask(failure.message)
             await patiently(
-                lambda: breakers.open_breaker(
-                    self._engine, self._credential, failure.message, seconds=seconds
-                )
+                lambda: breakers.open_breaker(self._engine, self._credential, why, seconds=seconds)
             )
-            raise Parked(accounts.held(self._credential, failure.message), HELD_SECONDS)
+            raise Parked(accounts.held(self._credential, why), HELD_SECONDS)
         if failure.kind == "too_long":
             raise Ended(Ending(state="context_exceeded", reason=failure.message))
         if failure.kind == "request":

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from flowforge.ledger.journal import breakers, money, prices
+from flowforge.ledger.journal import breakers, leases, money, prices
 from flowforge.rules.jobs import retries
 from flowforge.rules.jobs.spec import DEFAULT_MODEL
 from flowforge.twin.model.faults import Fault
@@ -133,6 +133,7 @@ def test_an_account_that_is_not_accepted_is_left_alone_and_its_jobs_wait(
         assert (outcome.state, stage.asked) == ("waiting", 1)
         assert str(outcome.reason).startswith(f"account {account}: ")
         assert await breakers.why_open(stage.engine, account)
+        assert (await stage.events(job, "state"))[-1].data["reason"] == outcome.reason
 
         other = await stage.submit(DONE)
         assert (await stage.work(other)).state == "waiting"
@@ -231,3 +232,22 @@ def test_workers_together_keep_to_a_limit_that_the_provider_enforces(
         assert seconds < 2 * jobs * turns / 20 + 10
 
     on_stage(journal_url, story, connections=10)
+
+
+def test_a_key_that_the_provider_repeats_is_nowhere_in_what_people_read(journal_url: str) -> None:
+    async def story(stage: Stage) -> None:
+        message = "No such key: sk-of-the-stage"
+        stage.server.state.faults.add(Fault(kind="status", status=401, message=message))
+        job = await stage.submit(DONE)
+        outcome = await stage.work(job)
+        assert str(outcome.reason).startswith("account ")
+        (breaker,) = [
+            one
+            for one in await breakers.list_breakers(stage.engine)
+            if one.account == stage.services.model.account.name
+        ]
+        told = [event.data for event in await stage.events(job)]
+        found = [await stage.job(job), breaker, told, await leases.list_attempts(stage.engine, job)]
+        assert "sk-of-the-stage" not in repr(found)
+
+    on_stage(journal_url, story, secrets={"account": "sk-of-the-stage"})
