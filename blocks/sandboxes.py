@@ -38,7 +38,7 @@ class SandboxProfile(Block):
     disk_mb: int = Field(default=16_384, description="the most disk, in MiB")
     egress: list[str] = Field(
         default_factory=list,
-        description="hosts a job may ask to reach, such as pypi.org or *.example.org; "
+        description="hosts a job may ask to reach, such as lib.example or *.example.org; "
         "* is every public one; none by default",
     )
     address: str | None = Field(

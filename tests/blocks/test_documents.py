@@ -107,7 +107,7 @@ def test_a_profile_that_is_saved_is_known_beside_the_one_that_needs_no_document(
     assert sorted(known) == ["boxes", "default"]
     boxes = known["boxes"]
     assert isinstance(boxes, Profile) and isinstance(default, SandboxProfile)
-    assert (boxes.where, boxes.cpus, boxes.egress) == ("kubernetes in boxes", 2, ("pypi.org",))
+    assert (boxes.where, boxes.cpus, boxes.egress) == ("kubernetes in boxes", 2, ("lib.example",))
     assert boxes.node_selector == {"pool": "jobs"}
     assert default.profile("default") == known["default"] == DEFAULT
     assert told.startswith("kubernetes in boxes: up to 2 CPUs, 8192 MB of memory")

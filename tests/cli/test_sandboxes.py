@@ -20,7 +20,7 @@ def test_a_profile_that_cannot_be_meant_is_refused_by_its_field(connected: Comma
 @pytest.mark.slow
 def test_a_profile_is_saved_listed_tried_and_removed(connected: Command) -> None:
     engine = f"tcp://127.0.0.1:{free_port()}"
-    options = ("--engine", engine, "--cpus", "2", "--egress", "pypi.org", "--json")
+    options = ("--engine", engine, "--cpus", "2", "--egress", "lib.example", "--json")
     added = connected("sandbox", "add", "boxes", "--kind", "docker", *options)
     assert added.json["action"] == "created"
     try:
@@ -28,7 +28,7 @@ def test_a_profile_is_saved_listed_tried_and_removed(connected: Command) -> None
             one["name"]: one for one in connected("sandbox", "list", "--json").json["profiles"]
         }
         assert sorted(listed) == ["boxes", "default"]
-        assert (listed["boxes"]["cpus"], listed["boxes"]["egress"]) == (2.0, ["pypi.org"])
+        assert (listed["boxes"]["cpus"], listed["boxes"]["egress"]) == (2.0, ["lib.example"])
         assert not listed["boxes"]["here"]
         assert "apt install docker.io" in listed["boxes"]["why_not"]["hint"]
         assert "boxes  -> Start it" in connected("sandbox", "list").out

@@ -61,7 +61,7 @@ def test_a_secret_nobody_saved_is_refused_before_anything_is_written(
 
 
 def test_a_secret_of_a_host_the_job_may_not_reach_is_refused(model: str, saved: str) -> None:
-    state = run(spec=job(saved, egress=("pypi.org",)))
+    state = run(spec=job(saved, egress=("lib.example",)))
 
     assert state.is_failed()
     assert f"Name {HOST} in `sandbox.egress`" in str(state.message)

@@ -44,11 +44,11 @@ def job(profile: str, **more: Any) -> JobSpec:
 def test_a_job_beyond_its_profile_is_refused_before_it_is_written(
     model: str, saved: Profile
 ) -> None:
-    state = run(spec=job(saved.name, cpus=2, egress=("pypi.org",)))
+    state = run(spec=job(saved.name, cpus=2, egress=("lib.example",)))
 
     assert state.is_failed()
     assert "sandbox.cpus: 2 is more than the 1 of the profile away" in str(state.message)
-    assert "sandbox.egress.0: pypi.org is no host of the sandbox profile" in str(state.message)
+    assert "sandbox.egress.0: lib.example is no host of the sandbox profile" in str(state.message)
 
 
 @pytest.mark.slow

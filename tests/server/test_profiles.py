@@ -52,8 +52,8 @@ def test_a_job_beyond_its_profile_is_refused_and_each_field_named(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = wrong(server, profile="tight")
-    save(server, monkeypatch, "tight", kind="docker", cpus=1, memory_mb=512, egress=["pypi.org"])
-    asked = {"profile": "tight", "cpus": 2, "egress": ["pypi.org", "example.com"]}
+    save(server, monkeypatch, "tight", kind="docker", cpus=1, memory_mb=512, egress=["lib.example"])
+    asked = {"profile": "tight", "cpus": 2, "egress": ["lib.example", "example.com"]}
 
     found = wrong(server, **asked)
 
@@ -61,7 +61,7 @@ def test_a_job_beyond_its_profile_is_refused_and_each_field_named(
     assert sorted(found) == ["sandbox.cpus", "sandbox.egress.1", "sandbox.memory_mb"]
     assert "2 is more than the 1 of the profile tight" in found["sandbox.cpus"]
     assert "tight" in wrong(server, profile="loose")["sandbox.profile"]
-    job = a_job(server, sandbox={"profile": "tight", "memory_mb": 512, "egress": ["pypi.org"]})
+    job = a_job(server, sandbox={"profile": "tight", "memory_mb": 512, "egress": ["lib.example"]})
     tell(server, f"{job}/cancel")
 
 

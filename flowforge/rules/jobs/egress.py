@@ -13,7 +13,7 @@ def is_allowed(hosts: Iterable[str], name: str, port: int) -> bool:
     """Whether a name and port are among the hosts of a job.
 
     Args:
-        hosts: Such as `pypi.org` (port 443), `pypi.org:8443` or `*.example.org`, which is every
+        hosts: Such as `lib.example` (port 443), `lib.example:8443` or `*.example.org`, which is every
             name below `example.org` but not `example.org` itself.
         name: The name asked for.
         port: The port asked for.

@@ -41,7 +41,9 @@ def check_host(name: str) -> str:
         ValueError: It is an address, or of another form.
     """
     if not _HOST.match(name):
-        raise ValueError(f"{name!r} is not the name of a host, such as pypi.org or pypi.org:443")
+        raise ValueError(
+            f"{name!r} is not the name of a host, such as lib.example or lib.example:443"
+        )
     return name
 
 

@@ -6,18 +6,18 @@ import pytest
 
 from flowforge.rules.jobs.egress import is_allowed, is_public
 
-HOSTS = ("pypi.org", "files.example.org:8443", "*.mirror.example")
+HOSTS = ("lib.example", "files.example.org:8443", "*.mirror.example")
 
 
 @pytest.mark.parametrize(
     ("name", "port", "allowed"),
     [
-        ("pypi.org", 443, True),
+        ("lib.example", 443, True),
         ("PyPI.org.", 443, True),
-        ("pypi.org", 80, False),
-        ("evil.pypi.org", 443, False),
-        ("pypi.org.evil.net", 443, False),
-        ("notpypi.org", 443, False),
+        ("lib.example", 80, False),
+        ("evil.lib.example", 443, False),
+        ("lib.example.evil.net", 443, False),
+        ("notlib.example", 443, False),
         ("files.example.org", 8443, True),
         ("files.example.org", 443, False),
         ("a.mirror.example", 443, True),

@@ -17,7 +17,7 @@ SMALL = Profile(
     cpus=2,
     memory_mb=2048,
     disk_mb=4096,
-    egress=("pypi.org", "*.example.org", "api.example.com:8443"),
+    egress=("lib.example", "*.example.org", "api.example.com:8443"),
 )
 
 
@@ -28,7 +28,7 @@ def wrong(**asked: Any) -> dict[str, str]:
 
 
 def test_what_a_profile_gives_may_be_asked_for_to_the_last_bit() -> None:
-    hosts = ("pypi.org", "pypi.org:443", "a.example.org", "*.b.example.org", "*.example.org")
+    hosts = ("lib.example", "lib.example:443", "a.example.org", "*.b.example.org", "*.example.org")
     assert not wrong(cpus=2, memory_mb=2048, disk_mb=4096, egress=hosts)
     assert not wrong(egress=("api.example.com:8443",), image="registry.example.com/tools/node:22")
     assert not wrong(image="python:3.11-slim")
@@ -42,10 +42,14 @@ def test_what_a_profile_gives_may_be_asked_for_to_the_last_bit() -> None:
         ({"cpus": 2.5}, "cpus", "2.5 is more than the 2 of the profile small"),
         ({"memory_mb": 2049}, "memory_mb", "2049 is more than the 2048"),
         ({"disk_mb": MOST_MB}, "disk_mb", "1048576 is more than the 4096"),
-        ({"egress": ("pypi.org", "evil.example.com")}, "egress.1", "evil.example.com is no host"),
-        ({"egress": ("pypi.org:8443",)}, "egress.0", "pypi.org, *.example.org, api."),
+        (
+            {"egress": ("lib.example", "evil.example.com")},
+            "egress.1",
+            "evil.example.com is no host",
+        ),
+        ({"egress": ("lib.example:8443",)}, "egress.0", "lib.example, *.example.org, api."),
         ({"egress": ("example.org",)}, "egress.0", "example.org is no host"),
-        ({"egress": ("*.pypi.org",)}, "egress.0", "*.pypi.org is no host"),
+        ({"egress": ("*.lib.example",)}, "egress.0", "*.lib.example is no host"),
         ({"image": "evil:1"}, "image", "gives registry.example.com/tools/*"),
     ],
 )
@@ -73,7 +77,7 @@ def test_without_a_document_the_default_gives_all_that_a_spec_can_say() -> None:
 
 def test_a_saved_profile_allows_no_host_and_no_image_unless_it_names_them() -> None:
     known = profiles.read({"new": {"kind": "docker"}})
-    choice = SandboxChoice(profile="new", egress=("pypi.org",), image="x")
+    choice = SandboxChoice(profile="new", egress=("lib.example",), image="x")
     fields = [one.field for one in profiles.find_problems(choice, known)]
     assert fields == ["sandbox.image", "sandbox.egress.0"]
 
