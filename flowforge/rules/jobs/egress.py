@@ -13,8 +13,8 @@ def is_allowed(hosts: Iterable[str], name: str, port: int) -> bool:
     """Whether a name and port are among the hosts of a job.
 
     Args:
-        hosts: Such as `lib.example` (port 443), `lib.example:8443` or `*.example.org`, which is every
-            name below `example.org` but not `example.org` itself.
+        hosts: Such as `lib.example` (port 443), `lib.example:8443` or `*.example.org`, which is
+            every name below `example.org` but not `example.org` itself.
         name: The name asked for.
         port: The port asked for.
     """

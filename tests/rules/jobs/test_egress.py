@@ -13,7 +13,7 @@ HOSTS = ("lib.example", "files.example.org:8443", "*.mirror.example")
     ("name", "port", "allowed"),
     [
         ("lib.example", 443, True),
-        ("PyPI.org.", 443, True),
+        ("Lib.Example.", 443, True),
         ("lib.example", 80, False),
         ("evil.lib.example", 443, False),
         ("lib.example.evil.net", 443, False),
