@@ -10,15 +10,17 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.utilities.asyncutils import run_coro_as_sync
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge import ledger
 from flowforge.engines.sandboxes.local import LocalProvider
 from flowforge.ledger import queries
 from flowforge.ledger.journal import artifacts, connection, jobs
 from flowforge.rules.jobs.records import Job
-from flowforge.rules.jobs.spec import FileSet, JobSpec, Limits
+from flowforge.rules.jobs.spec import FileSet, GitSource, JobSpec, Limits
 from flows.agent_job import run_agent_job
 from tasks import progress
+from tests.ledger.journal.steps import on
 from tests.rehearsal import rehearsing, scripted
 
 # Prefect 3.8 leaves the client of an async flow's events to the garbage collector.
@@ -107,6 +109,22 @@ def test_what_is_shown_of_a_job_never_ends_it(model: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(progress, "JOB_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(progress, "_MOST_SECONDS", 0.0)
     assert run(spec=spec(EDITS, DONE)).is_completed()
+
+
+@pytest.mark.slow
+def test_a_job_whose_access_is_gone_fails_with_the_way_to_save_it(model: str) -> None:
+    source = GitSource(url="https://example.com/x.git", secret="gone")
+    state = run(spec=JobSpec(prompt="Do it.", workspace=source))
+    assert "No repo is registered as 'gone'" in str(state.message)  # nothing was written
+
+    async def submit(engine: AsyncEngine) -> str:
+        return (await jobs.submit(engine, JobSpec(prompt="Do it.", workspace=source)))[0]
+
+    job = on(model, submit)
+    assert run(job=job).is_failed()
+    found = on(model, lambda engine: jobs.get(engine, job))
+    assert (found.state, found.turns) == ("failed", 0)
+    assert "`flowforge repo add gone`" in str(found.reason)
 
 
 @pytest.mark.slow
