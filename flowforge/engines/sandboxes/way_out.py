@@ -21,6 +21,7 @@ _PROXY_VARIABLES = {
     "https_proxy": _ADDRESS,
     "NO_PROXY": _NOT_BY_PROXY,
     "no_proxy": _NOT_BY_PROXY,
+    "NODE_USE_ENV_PROXY": "1",
 }
 """By which the usual programs find the proxy."""
 
