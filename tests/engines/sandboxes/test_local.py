@@ -189,4 +189,4 @@ def test_a_sandbox_starts_quickly(local: Provider, box: Box) -> None:
         box.wait(start())
         return time.monotonic() - started
 
-    assert min(timed() for _ in range(3)) < 0.5
+    assert min(timed() for _ in range(3)) < 5

@@ -32,8 +32,9 @@ def pack(
         most_bytes: The stream breaks off when the files hold more. Holes count, so they may.
     """
     size, young_since = 0, time.time_ns() - trees.YOUNG_NANOSECONDS
+    folders: set[bytes] = set()
     with contextlib.ExitStack() as shut_again:
-        for place, path in _walk(os.fsencode(root), shut_again):
+        for place, path in _walk(os.fsencode(root), folders, shut_again):
             with _passing_by_what_changed():
                 status = os.stat(place, follow_symlinks=False)  # noqa: PTH116
                 entry = trees.describe(path, status, young_since=young_since)
@@ -43,19 +44,30 @@ def pack(
                 if most_bytes is not None and size > most_bytes:
                     yield trees.break_off(trees.TOO_MUCH)
                     return
+                if entry.kind == trees.FOLDER:
+                    folders.add(path)
                 yield from _pack_entry(place, entry, known)
     yield Entry(trees.END, b"").pack()
 
 
-def _walk(top: bytes, shut_again: contextlib.ExitStack) -> Iterator[tuple[bytes, bytes]]:
-    """Every place in a folder with its path in there, a folder before what is in it."""
+def _walk(
+    top: bytes, folders: set[bytes], shut_again: contextlib.ExitStack
+) -> Iterator[tuple[bytes, bytes]]:
+    """Every place in a folder with its path in there, a folder before what is in it.
+
+    Args:
+        top: The folder.
+        folders: Paths that the other end was told are folders; only in these is more. What was
+            one when it was listed may be something else by now.
+        shut_again: Shuts what was opened to be read.
+    """
     waiting = [b""]
     while waiting:
         inner = waiting.pop()
         for entry in _list(os.path.join(top, inner), shut_again):  # noqa: PTH118
             path = os.path.join(inner, entry.name)  # noqa: PTH118
             yield entry.path, path
-            if entry.is_dir(follow_symlinks=False):
+            if path in folders:
                 waiting.append(path)
 
 
