@@ -259,6 +259,14 @@ def test_down_and_up_keep_data_and_ports(platform: Platform) -> None:
     assert database["databases"]
 
 
+def test_the_server_asks_the_model_of_the_workers_before_it_takes_a_job(
+    platform: Platform,
+) -> None:
+    done = platform.call("job", "run", "x", "--model", "claude-3-opus-20240229", "--no-wait")
+    assert done.returncode == 3
+    assert "was retired on 2026-01-05" in done.stderr
+
+
 def test_nothing_secret_is_in_arguments_or_logs(platform: Platform) -> None:
     platform.up("--no-tour")
     passwords = platform.folder.read_passwords().values()
