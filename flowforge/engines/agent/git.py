@@ -153,10 +153,8 @@ class Git:
         except FileNotFoundError:
             raise Refused("Git is not installed.", hint="apt install git") from None
         except TimeoutError:
-            raise Unavailable(
-                f"The repository has sent nothing for {idle_seconds:.0f} s.",
-                hint="Try again later.",
-            ) from None
+            said = f"The repository has sent nothing for {idle_seconds:.0f} s."
+            raise Unavailable(said, hint="Try again later.") from None
         return Said(status, bytes(out), err.decode(errors="replace"))
 
     def commit(self, tree: str, parent: str | None = None) -> str:

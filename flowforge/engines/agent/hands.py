@@ -192,14 +192,13 @@ class Hands:
         await patiently(
             lambda: turns.finish_tool(self._engine, self._lease, turn, call.id, **ended)
         )
-        end = (told.result or "")[-_SHOWN:]
         self._tell(
             turn,
             call,
             "done",
             is_error=told.is_error,
             ms=told.milliseconds,
-            output=end,
+            output=(told.result or "")[-_SHOWN:],
             artifact=artifact,
         )
         return told
