@@ -232,6 +232,7 @@ LONG = POST + b"Content-Length: 1000000\r\n\r\n" + bytes(300_000)
     ("request_bytes", "answer", "said"),
     [
         (GET + b"\r\n", b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"until the end"),
+        (GET + b"\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nleave", b"leave"),
         (GET + b"\r\n", b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nwhole", b"whole"),
         (GET + b"\r\n", b"HTTP/1.1 204 No Content\r\nUpgrade: h2\r\n\r\n", b"204 No Content"),
         (LONG, b"HTTP/1.1 413 No\r\nContent-Length: 3\r\n\r\nbig", b"413 No"),
@@ -247,6 +248,7 @@ LONG = POST + b"Content-Length: 1000000\r\n\r\n" + bytes(300_000)
     ],
     ids=[
         "no length",
+        "hangs up then",
         "old",
         "empty",
         "early",
