@@ -28,6 +28,9 @@ POOLS = (OPERATIONS, WORKERS)
 _EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 _LONGEST_TEMPORARY_BYTES = 60
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+_ENGINES = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "KUBECONFIG")
+"""Where sandboxes are made, other than on this machine."""
+
 _NO_KEY = "flowforge-rehearsal-needs-no-key"  # any will do; this one is masked where it appears
 _LOOPBACK = "127.0.0.1,localhost,::1"
 
@@ -110,7 +113,7 @@ class Layout:
     def server_part(self) -> Part:
         """Prefect's server inside FlowForge's shell."""
         told = {name: value for name, value in os.environ.items() if name.startswith("FLOWFORGE_")}
-        told |= {name: os.environ[name] for name in _PROXIES if name in os.environ}
+        told |= {name: os.environ[name] for name in (*_PROXIES, *_ENGINES) if name in os.environ}
         told |= {
             "DATABASE_URL": self.postgres.url("prefect"),
             "FLOWFORGE_LEDGER_URL": self.postgres.url("flowforge"),
@@ -206,6 +209,7 @@ class Layout:
         else:
             told["FLOWFORGE_LEDGER_URL"] = self.postgres.url(AGENTS, "flowforge")
             told |= self._account()
+            told |= {name: os.environ[name] for name in _ENGINES if name in os.environ}
         return told
 
     def _account(self) -> dict[str, str]:
