@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 import time
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 import httpx
@@ -105,26 +107,29 @@ class JobBar:
         """Show how it stands after a turn, unless that was shown a moment ago."""
         if time.monotonic() < self._next:
             return
-        try:
-            async with asyncio.timeout(_MOST_SECONDS):
-                part, said = job_reports.progress(await work.look(), work.job.spec.limits.turns)
-                await self._draw(100 * min(0.99, part), said)
-        except (FlowForgeError, PrefectException, httpx.HTTPError, TimeoutError) as error:
-            get_run_logger().warning("how far the job is was not shown: %r", error)
+        async with _only_shown():
+            part, said = job_reports.progress(await work.look(), work.job.spec.limits.turns)
+            await self._draw(100 * min(0.99, part), said)
         self._next = time.monotonic() + JOB_EVERY_SECONDS
 
     async def end(self, said: str) -> None:
         """Say how it ended, if it was long enough to have a bar."""
-        if self._artifact is None:
-            return
-        try:
-            async with asyncio.timeout(_MOST_SECONDS):
+        if self._artifact is not None:
+            async with _only_shown():
                 await self._draw(100, said)
-        except (PrefectException, httpx.HTTPError, TimeoutError) as error:
-            get_run_logger().warning("the end of the job was not shown: %r", error)
 
     async def _draw(self, percent: float, said: str) -> None:
         if self._artifact is None:
             self._artifact = await acreate_progress_artifact(percent, description=said)
         else:
             await aupdate_progress_artifact(self._artifact, percent, description=said)
+
+
+@contextlib.asynccontextmanager
+async def _only_shown() -> AsyncIterator[None]:
+    """Leave the block when it fails or takes too long: the work goes on."""
+    try:
+        async with asyncio.timeout(_MOST_SECONDS):
+            yield
+    except (FlowForgeError, PrefectException, httpx.HTTPError, OSError, RuntimeError) as error:
+        get_run_logger().warning("how far the job is was not shown: %r", error)
