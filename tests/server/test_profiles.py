@@ -171,6 +171,7 @@ def test_the_sandboxes_of_a_profile_that_is_saved_later_are_swept(server: Runnin
         async with sweeping(engine, known):
             saved = {"boxes": a_docker_profile()}
             await until(lambda: is_gone(provider, sandbox))
+        assert await sandbox.health() != "ok"
         await sandbox.close()
 
     on(database(server), story)
