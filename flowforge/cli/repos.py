@@ -56,7 +56,7 @@ def add_repo(
     json: JsonFlag = False,
     profile: ProfileOption = None,
 ) -> None:
-    """Save a token or a key; a token is read from a file, when asked, or from standard input."""
+    """Save a token or a key; it is read from a file, a prompt or stdin."""
     _check_words(name, url, context.args)
     if url is None and not no_test:
         raise Refused(

@@ -21,7 +21,7 @@ from flowforge.local.state import StateFolder
 pytestmark = pytest.mark.slow
 
 PARTS = {
-    *("postgres", "server", "worker-operations", "worker-workers"),
+    *("postgres", "server", "model", "worker-operations", "worker-workers"),
     *("warm-operations", "warm-workers"),
 }
 
@@ -128,7 +128,7 @@ def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def test_the_tour_proves_what_it_did(platform: Platform) -> None:
     tour = platform.up()["tour"]
-    assert [row["operation"] for row in tour["rows"]] == ["backup", "backup", "restore"]
+    assert [row["operation"] for row in tour["rows"]] == ["backup", "backup", "restore", "job"]
     assert not tour["failed"]
     assert "proven L3" in tour["rows"][0]["evidence"]
 
