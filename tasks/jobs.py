@@ -47,7 +47,7 @@ async def submit(spec: JobSpec) -> str:
         Refused: Something it asks for is not to be had; nothing was written.
     """
     async with opened() as engine, _model() as model:
-        await submitting.check(engine, spec, model, await sandboxes.known())
+        await submitting.check(engine, spec, model.account, await sandboxes.known())
         if (why := (await sandboxes.entrusted(spec)).why_not) is not None:
             raise why
         if isinstance(access := _access(spec), NoAccess):

@@ -108,6 +108,15 @@ def test_what_works_with_prefect_down_imports_without_it() -> None:
     assert len(done.stdout.split()) == len(names)
 
 
+def test_a_server_starts_without_the_large_clients() -> None:
+    large = {"anthropic", "boto3", "docker", "kubernetes_asyncio"}
+    script = "import sys, flowforge.server.assembly; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert large.isdisjoint(done.stdout.split())
+
+
 def test_an_import_of_prefect_behind_two_corners_is_found(tmp_path: Path) -> None:
     (tmp_path / "engine").mkdir()
     (tmp_path / "engine/__init__.py").touch()

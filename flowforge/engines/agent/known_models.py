@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from flowforge.engines.agent.transport import CallFailed, Model
+from flowforge.engines.agent import listed_models
+from flowforge.engines.agent.listed_models import NotSaid
 from flowforge.rules.jobs import models
 from flowforge.rules.jobs.accounts import Account
 from flowforge.rules.jobs.models import ModelFacts
@@ -48,7 +49,7 @@ class KnownModels:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 return models.find_problems(spec, await self._ask(spec.model))
-        except (CallFailed, TimeoutError):
+        except (NotSaid, TimeoutError):
             self._asked_again_at = time.monotonic() + SILENT_SECONDS
             return []  # the flow that runs it asks again, and its first call tells
 
@@ -56,11 +57,7 @@ class KnownModels:
         account = await self._find_account()
         if account is None:
             return ModelFacts(most_tokens=None)
-        model = Model(account)
-        try:
-            facts = await model.facts_of(name)
-        finally:
-            await model.close()
+        facts = await listed_models.facts_of(account, name, seconds=PATIENCE_SECONDS)
         if facts is not None:
             self._known[name] = (facts, time.monotonic())
         return facts

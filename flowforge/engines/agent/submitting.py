@@ -7,22 +7,26 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from flowforge.engines.agent.transport import CallFailed, Model
+from flowforge.engines.agent import listed_models
+from flowforge.engines.agent.listed_models import NotSaid
 from flowforge.errors import Refused
 from flowforge.ledger.journal import prices
 from flowforge.rules.jobs import models, profiles, submission
+from flowforge.rules.jobs.accounts import Account
 from flowforge.rules.jobs.profiles import Known
 from flowforge.rules.jobs.spec import JobSpec
 from flowforge.rules.jobs.submission import Problem
 
+_ANSWER_SECONDS = 60.0
 
-async def check(engine: AsyncEngine, spec: JobSpec, model: Model | None, known: Known) -> None:
+
+async def check(engine: AsyncEngine, spec: JobSpec, account: Account | None, known: Known) -> None:
     """Make sure that a job could go well.
 
     Args:
         engine: The ledger.
         spec: What is asked for.
-        model: Who would be asked; without it what the provider knows is not looked at.
+        account: Who would pay; without it what the provider knows is not looked at.
         known: The sandbox profiles there are.
 
     Raises:
@@ -32,14 +36,14 @@ async def check(engine: AsyncEngine, spec: JobSpec, model: Model | None, known: 
     problems += profiles.find_problems(spec.sandbox, known)
     _refuse(problems)
     await prices.price(engine, spec.model, datetime.now(UTC).date())
-    if model is not None:
-        await _check_model(spec, model)
+    if account is not None:
+        await _check_model(spec, account)
 
 
-async def _check_model(spec: JobSpec, model: Model) -> None:
+async def _check_model(spec: JobSpec, account: Account) -> None:
     try:
-        facts = await model.facts_of(spec.model)
-    except CallFailed:
+        facts = await listed_models.facts_of(account, spec.model, seconds=_ANSWER_SECONDS)
+    except NotSaid:
         return  # the provider is away or does not let us in: the job waits for that
     _refuse(models.find_problems(spec, facts))
 

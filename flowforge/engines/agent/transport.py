@@ -20,7 +20,6 @@ from flowforge.engines.agent.reading import Malformed, OnText, Reading
 from flowforge.ledger.journal.text import storable
 from flowforge.rules.jobs import retries
 from flowforge.rules.jobs.accounts import Account
-from flowforge.rules.jobs.models import ModelFacts
 from flowforge.rules.jobs.prices import Usage
 from flowforge.rules.jobs.rates import Dimension, Told
 from flowforge.rules.jobs.retries import Failure
@@ -136,23 +135,6 @@ class Model:
         async with understood():
             answer = await self.client.messages.count_tokens(**counted)
         return answer.input_tokens
-
-    async def facts_of(self, model: str) -> ModelFacts | None:
-        """What the provider says of a model; `None` when it does not know it.
-
-        Raises:
-            CallFailed: The provider did not say.
-        """
-        async with understood():
-            try:
-                found = await self.client.models.retrieve(model)
-            except anthropic.NotFoundError as error:
-                if error.type != "not_found_error":
-                    raise  # whoever answered has no list of models
-                return None
-        return ModelFacts(
-            most_tokens=found.max_tokens, lifecycle=found.lifecycle, retires_at=found.retires_at
-        )
 
 
 @contextlib.asynccontextmanager
