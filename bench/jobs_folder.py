@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flowforge.engines.sandboxes.captured import Captured
+from flowforge.engines.sandboxes.contacts import Contact
 from flowforge.engines.sandboxes.sandbox import Ran, Sandbox
 from flowforge.rules.jobs.spec import SandboxChoice
 
@@ -79,6 +80,9 @@ class Folder:
 
     async def health(self) -> str:
         return "ok"
+
+    def contacts(self) -> list[Contact]:
+        return []
 
     async def close(self) -> None:
         await self.kill_all()

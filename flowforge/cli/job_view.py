@@ -116,7 +116,13 @@ def _retry(data: Mapping[str, Any]) -> str:
 
 
 def _egress(data: Mapping[str, Any]) -> str:
-    return f"{'reached' if data.get('allowed') else 'was kept from'} {data.get('host')}"
+    times, refusal = int(data.get("times") or 1), data.get("refusal")
+    often = f", {times} times" if times > 1 else ""
+    if refusal is not None:
+        return f"was kept from {data.get('host')}{often}: {refusal}"
+    sent, received = (float(data.get(f"{way}_bytes") or 0) for way in ("sent", "received"))
+    sizes = f"{terminal.show_bytes(sent)} out, {terminal.show_bytes(received)} in"
+    return f"reached {data.get('host')}{often}: {sizes}"
 
 
 def line(text: str) -> str:

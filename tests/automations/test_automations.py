@@ -87,6 +87,7 @@ def test_a_second_sync_writes_nothing(server: str, web: WebReceiver) -> None:
     assert ours(server) == before
 
 
+@pytest.mark.slow
 def test_one_that_is_switched_off_stays_off_when_it_is_updated(
     server: str, web: WebReceiver
 ) -> None:

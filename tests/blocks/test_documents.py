@@ -94,7 +94,7 @@ def test_a_redis_is_saved_by_its_url_and_shown_without_it(server: str) -> None:
 def test_a_profile_that_is_saved_is_known_beside_the_one_that_needs_no_document(
     server: str,
 ) -> None:
-    wanted = {"kind": "kubernetes", "namespace": "boxes", "cpus": 2, "egress": ["PyPI.org"]}
+    wanted = {"kind": "kubernetes", "namespace": "boxes", "cpus": 2, "egress": ["Lib.Example"]}
     labels = {"node_selector": {"pool": "jobs"}}
 
     assert apply({"profiles": {"boxes": {**wanted, **labels}}})[0][2] == "created"

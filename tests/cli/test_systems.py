@@ -69,6 +69,7 @@ def test_a_database_that_says_no_is_not_saved(
     assert connected("database", "list", "--json").json["servers"] == []
 
 
+@pytest.mark.slow
 def test_no_process_has_the_secret_in_its_arguments(connected: Command) -> None:
     seen: list[str] = []
     done = threading.Event()

@@ -253,7 +253,7 @@ def test_what_a_model_or_a_tool_wrote_does_nothing_to_a_terminal() -> None:
         ("approval", {"state": "asked", "command": evil, "tool_use_id": evil}),
         ("retry", {"why": evil, "wait_seconds": 2}),
         ("note", {"text": evil}),
-        ("egress", {"host": evil, "allowed": False}),
+        ("egress", {"host": evil, "refusal": evil, "times": 2}),
         ("ended", {"state": "failed", "reason": evil}),
         ("a kind of the future", {"text": evil}),
     )

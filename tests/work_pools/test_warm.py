@@ -142,6 +142,7 @@ def nothing(run: str, facts: dict[str, Any]) -> None:
     """Leave the run alone."""
 
 
+@pytest.mark.slow
 def test_a_run_completes_in_the_same_surroundings(
     stand: Stand, deployments: dict[str, str]
 ) -> None:

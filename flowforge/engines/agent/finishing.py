@@ -70,6 +70,7 @@ async def finish(
     if place is not None:
         try:
             patch = await _patch(place)
+            happenings.tell_contacts(place.contacts())
         except FlowForgeError as error:
             ending = _unless_ended_badly(ending, f"there is no patch: {error.message}")
             await happenings.add("note", text=f"There is no patch: {error}")

@@ -24,6 +24,7 @@ from flowforge.engines.agent.steps import reached
 from flowforge.engines.agent.tools import BASH, EDIT, Call, Tools
 from flowforge.engines.agent.tools_result import ToolResult
 from flowforge.engines.agent.workspace import Step
+from flowforge.engines.sandboxes.contacts import Contact
 from flowforge.engines.sandboxes.sandbox import SandboxLost
 from flowforge.ledger.journal import approvals, artifacts, turns
 from flowforge.ledger.journal.leases import Lease
@@ -52,6 +53,9 @@ class Bench(Protocol):
 
     async def keep(self) -> Step:
         """Keep the files as they are now."""
+
+    def contacts(self) -> list[Contact]:
+        """Which hosts commands asked for since this was asked last."""
 
     async def renew(self, why: SandboxLost) -> None:
         """Make another sandbox, with the files as they were kept last."""
@@ -157,6 +161,7 @@ class Hands:
         try:
             result = await self._bench.tools.run(call)
             reached(f"ran-{turn}")
+            self._happenings.tell_contacts(self._bench.contacts())
             return result, await self._bench.keep() if result.changed else None
         except SandboxLost as why:
             await self._bench.renew(why)

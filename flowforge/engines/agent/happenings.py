@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flowforge.engines.agent.redaction import Redactor, Stream
+from flowforge.engines.sandboxes.contacts import Contact
 from flowforge.errors import Unavailable
 from flowforge.ledger.journal import events
 from flowforge.ledger.journal.leases import Fenced, Lease
@@ -57,6 +60,11 @@ class Happenings:
         self._end_text()
         self._waiting.append((kind, self.masked(data)))
         self._flush_soon()
+
+    def tell_contacts(self, contacts: Iterable[Contact]) -> None:
+        """Commands reached hosts, or were kept from them."""
+        for contact in contacts:
+            self.tell("egress", **asdict(contact))
 
     async def add(self, kind: str, **data: Any) -> None:
         """Something happened; it is written before this returns, if the ledger answers."""

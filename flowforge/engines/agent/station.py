@@ -18,6 +18,7 @@ from flowforge.engines.agent.sources_access import Access
 from flowforge.engines.agent.steps import reached
 from flowforge.engines.agent.tools import Tools
 from flowforge.engines.agent.workspace import NOT_CARRIED_OVER, Step, Workspace
+from flowforge.engines.sandboxes.contacts import Contact
 from flowforge.engines.sandboxes.sandbox import Opener, Sandbox, SandboxLost
 from flowforge.ledger.journal import artifacts, leases
 from flowforge.ledger.journal.leases import Lease
@@ -71,6 +72,10 @@ class Station:
         """Keep the files as they are now."""
         assert self._sandbox is not None
         return await self.workspace.keep(self._sandbox)
+
+    def contacts(self) -> list[Contact]:
+        """Which hosts commands asked for since this was asked last."""
+        return self._sandbox.contacts() if self._sandbox is not None else []
 
     async def renew(self, why: SandboxLost) -> None:
         """Make another sandbox, with the files as they were kept last.

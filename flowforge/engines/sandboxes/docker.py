@@ -8,7 +8,7 @@ container.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from secrets import randbelow, token_hex
 from typing import Any
@@ -17,7 +17,7 @@ from flowforge.engines.sandboxes import kept, program, way_out
 from flowforge.engines.sandboxes.engine import Engine, Output
 from flowforge.engines.sandboxes.inside import frames
 from flowforge.engines.sandboxes.kept import Kept, Share
-from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Route, note
+from flowforge.engines.sandboxes.proxy import PUBLIC, Route
 from flowforge.engines.sandboxes.sandbox import Sandbox
 from flowforge.engines.sandboxes.session import Session, meet
 from flowforge.errors import FlowForgeError
@@ -40,7 +40,6 @@ class DockerProvider:
     Args:
         address: Of the engine; that of the environment when `None`.
         image: What commands find; it needs Python 3.9 or newer.
-        report: Told, with the job, of each connection its commands asked for.
         route: How names of hosts become addresses that may be reached.
     """
 
@@ -50,12 +49,10 @@ class DockerProvider:
         self,
         address: str | None = None,
         image: str = IMAGE,
-        report: Callable[[str, Attempt], None] = note,
         route: Route = PUBLIC,
     ) -> None:
         self._engine = Engine(address)
         self.image = image
-        self._report = report
         self._route = route
 
     def why_not(self) -> FlowForgeError | None:
@@ -70,7 +67,7 @@ class DockerProvider:
         self, job: str, fence: int, choice: SandboxChoice, secrets: Sequence[HostSecret] = ()
     ) -> Sandbox:
         """Start a container and meet its keeper."""
-        way = way_out.make(job, choice, secrets, self._report, self._route)
+        way = way_out.make(choice, secrets, self._route)
         name = f"flowforge-sandbox-{token_hex(8)}"
         settings = _settings(name, choice) | {"labels": _labels(job, fence)}
         async with AsyncExitStack() as undo:
@@ -85,7 +82,7 @@ class DockerProvider:
             ending = undo.pop_all()
         share = Share(cpus=choice.cpus, disk_bytes=choice.disk_mb * _MEGABYTE)
         session = Session(output, writer, way.answer)
-        return Kept(name, workspace, session, share, ending.aclose)
+        return Kept(name, workspace, session, share, way.contacts, ending.aclose)
 
     async def list_open(self) -> list[tuple[str, int, str]]:
         """Every sandbox of the engine, also of other processes and machines that use it."""

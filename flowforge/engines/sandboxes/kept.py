@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from flowforge.engines.sandboxes.captured import Captured
+from flowforge.engines.sandboxes.contacts import Contact, Contacts
 from flowforge.engines.sandboxes.inside import frames, packing, trees
 from flowforge.engines.sandboxes.mirror import Mirror
 from flowforge.engines.sandboxes.sandbox import FileRefused, Health, Ran, SandboxLost
@@ -90,6 +91,7 @@ class Kept:
         workspace: The job's folder as commands see it.
         session: The stream to the keeper.
         share: What it has.
+        contacts: Where its connections to hosts are noted.
         end: Removes the place when the stream is closed.
     """
 
@@ -99,12 +101,14 @@ class Kept:
         workspace: str,
         session: Session,
         share: Share,
+        contacts: Contacts,
         end: Callable[[], Awaitable[None]],
     ) -> None:
         self.id = sandbox_id
         self.workspace = workspace
         self._session = session
         self._share = share
+        self._contacts = contacts
         self._end = end
         self._one_command = asyncio.Lock()
         self._mirrors: dict[Path, Mirror] = {}
@@ -209,6 +213,10 @@ class Kept:
         except SandboxLost as lost:
             return lost.message
         return "ok"
+
+    def contacts(self) -> list[Contact]:
+        """Which hosts its commands asked for since this was asked last."""
+        return self._contacts.take()
 
     async def close(self) -> None:
         """End it, with all its processes and files."""

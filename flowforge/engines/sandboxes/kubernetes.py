@@ -9,7 +9,7 @@ compares pods and jobs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from secrets import randbelow, token_hex
@@ -19,7 +19,7 @@ from flowforge.engines.sandboxes import kept, program, way_out
 from flowforge.engines.sandboxes.inside import frames
 from flowforge.engines.sandboxes.kept import Kept, Share
 from flowforge.engines.sandboxes.pods import Pods
-from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Route, note
+from flowforge.engines.sandboxes.proxy import PUBLIC, Route
 from flowforge.engines.sandboxes.sandbox import Sandbox
 from flowforge.engines.sandboxes.session import Session, meet
 from flowforge.errors import FlowForgeError, Refused
@@ -59,7 +59,6 @@ class KubernetesProvider:
     Args:
         image: What commands find; it needs Python 3.9 or newer.
         placement: Where the pods go.
-        report: Told, with the job, of each connection its commands asked for.
         route: How names of hosts become addresses that may be reached.
     """
 
@@ -69,12 +68,10 @@ class KubernetesProvider:
         self,
         image: str = IMAGE,
         placement: Placement = _DEFAULT,
-        report: Callable[[str, Attempt], None] = note,
         route: Route = PUBLIC,
     ) -> None:
         self.image = image
         self.placement = placement
-        self._report = report
         self._route = route
         self._pods = Pods(placement.namespace)
 
@@ -86,7 +83,7 @@ class KubernetesProvider:
         self, job: str, fence: int, choice: SandboxChoice, secrets: Sequence[HostSecret] = ()
     ) -> Sandbox:
         """Start a pod and meet its keeper."""
-        way = way_out.make(job, choice, secrets, self._report, self._route)
+        way = way_out.make(choice, secrets, self._route)
         await self._check_network()
         name = f"sandbox-{token_hex(8)}"
         async with AsyncExitStack() as undo:
@@ -102,7 +99,7 @@ class KubernetesProvider:
             ending = undo.pop_all()
         share = Share(cpus=choice.cpus, disk_bytes=choice.disk_mb * _MEGABYTE)
         session = Session(stream, stream, way.answer)
-        return Kept(name, workspace, session, share, ending.aclose)
+        return Kept(name, workspace, session, share, way.contacts, ending.aclose)
 
     async def list_open(self) -> list[tuple[str, int, str]]:
         """Every sandbox of the namespace, also those that are over."""

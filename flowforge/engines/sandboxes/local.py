@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -24,7 +24,7 @@ from flowforge.engines.sandboxes import cgroups, kept, launch, way_out
 from flowforge.engines.sandboxes.cgroups import Cgroup
 from flowforge.engines.sandboxes.inside import system, walls
 from flowforge.engines.sandboxes.kept import Kept, Share
-from flowforge.engines.sandboxes.proxy import PUBLIC, Attempt, Route, note
+from flowforge.engines.sandboxes.proxy import PUBLIC, Route
 from flowforge.engines.sandboxes.sandbox import Sandbox
 from flowforge.engines.sandboxes.session import Session
 from flowforge.engines.sandboxes.way_out import NO_WAY_OUT, WayOut
@@ -46,7 +46,6 @@ class LocalProvider:
     Args:
         folders: More folders that commands may read and run, at the paths they have here. The
             Python that runs this is among them, if it has a folder of its own.
-        report: Told, with the job, of each connection its commands asked for.
         route: How names of hosts become addresses that may be reached.
     """
 
@@ -55,13 +54,11 @@ class LocalProvider:
     def __init__(
         self,
         folders: Sequence[Path] = (),
-        report: Callable[[str, Attempt], None] = note,
         route: Route = PUBLIC,
     ) -> None:
         own = Path(sys.base_prefix)
         is_folder_of_its_own = len(own.parts) >= _PARTS_OF_AN_INSTALLATION
         self._folders = (*folders, own) if is_folder_of_its_own else tuple(folders)
-        self._report = report
         self._route = route
 
     def why_not(self) -> FlowForgeError | None:
@@ -82,7 +79,7 @@ class LocalProvider:
     ) -> Sandbox:
         """Make a sandbox; its processes and files die with this process at the latest."""
         _check_machine()
-        way = way_out.make(job, choice, secrets, self._report, self._route)
+        way = way_out.make(choice, secrets, self._route)
         sandbox_id = f"local-{token_hex(8)}"
         name = (sandbox_id, job, fence)
         group = await asyncio.to_thread(_bound, sandbox_id, choice)
@@ -95,7 +92,7 @@ class LocalProvider:
         reader, writer = await asyncio.open_unix_connection(sock=launched.stream)
         share = Share(cpus=choice.cpus, disk_bytes=choice.disk_mb * _MEGABYTE)
         session = Session(reader, writer, way.answer)
-        return Kept(sandbox_id, launched.workspace, session, share, end)
+        return Kept(sandbox_id, launched.workspace, session, share, way.contacts, end)
 
     async def list_open(self) -> list[tuple[str, int, str]]:
         """Every sandbox on this machine that runs; what dead ones left is removed."""

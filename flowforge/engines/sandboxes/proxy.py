@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import socket
 import ssl
 import time
@@ -30,9 +29,6 @@ _HEAD_SECONDS = 10
 _CONNECT_SECONDS = 15
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,12 +94,6 @@ class Route:
 
 PUBLIC = Route()
 _BOUNDS = Bounds()
-
-
-def note(job: str, attempt: Attempt) -> None:
-    """Write down a connection that a job asked for."""
-    outcome = attempt.refusal or f"{attempt.sent_bytes} out, {attempt.received_bytes} in"
-    _logger.info("Job %s, %s:%d: %s", job, attempt.host, attempt.port, outcome)
 
 
 class Proxy:

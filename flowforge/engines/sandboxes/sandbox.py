@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
+from flowforge.engines.sandboxes.contacts import Contact
 from flowforge.errors import FlowForgeError, Refused, Unavailable
 from flowforge.rules.jobs.egress_secrets import HostSecret
 from flowforge.rules.jobs.spec import SandboxChoice
@@ -122,6 +123,10 @@ class Sandbox(Protocol):
 
     async def health(self) -> Health:
         """Whether it takes commands."""
+        ...
+
+    def contacts(self) -> list[Contact]:
+        """Which hosts its commands asked for since this was asked last."""
         ...
 
     async def close(self) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flowforge.engines.sandboxes.contacts import Contacts
 from flowforge.engines.sandboxes.inside.links import PROXY_PORT
 from flowforge.engines.sandboxes.inside.prepare import CERTIFICATES
 from flowforge.engines.sandboxes.links import Answer
-from flowforge.engines.sandboxes.proxy import Attempt, Proxy, Route
+from flowforge.engines.sandboxes.proxy import Proxy, Route
 from flowforge.rules.jobs.egress_secrets import HostSecret, check_secrets
 from flowforge.rules.jobs.spec import SandboxChoice
 
@@ -45,6 +46,9 @@ class WayOut:
     answer: Answer | None = None
     """Serves the connections of its commands; `None` where they reach nobody."""
 
+    contacts: Contacts = field(default_factory=Contacts)
+    """The connections that were asked for."""
+
     variables: Mapping[str, str] = field(default_factory=dict)
     """Of every command."""
 
@@ -58,20 +62,12 @@ class WayOut:
 NO_WAY_OUT = WayOut()
 
 
-def make(
-    job: str,
-    choice: SandboxChoice,
-    secrets: Sequence[HostSecret],
-    report: Callable[[str, Attempt], None],
-    route: Route,
-) -> WayOut:
+def make(choice: SandboxChoice, secrets: Sequence[HostSecret], route: Route) -> WayOut:
     """Make the way out for a job.
 
     Args:
-        job: Its id.
         choice: What it asks for.
         secrets: What is said to some of its hosts.
-        report: Told, with the job, of each connection its commands asked for.
         route: How names of hosts become addresses.
 
     Raises:
@@ -80,11 +76,13 @@ def make(
     check_secrets(secrets, choice.egress)
     if not choice.egress:
         return NO_WAY_OUT
-    proxy = Proxy(choice.egress, lambda tried: report(job, tried), route, secrets=secrets)
+    contacts = Contacts()
+    proxy = Proxy(choice.egress, contacts.add, route, secrets=secrets)
     if proxy.authority is None:
-        return WayOut(proxy.answer, _PROXY_VARIABLES)
+        return WayOut(proxy.answer, contacts, _PROXY_VARIABLES)
     return WayOut(
         answer=proxy.answer,
+        contacts=contacts,
         variables=_PROXY_VARIABLES | _TRUST_VARIABLES,
         certificate=proxy.authority.certificate,
         usual_certificates=_usual_certificates(),

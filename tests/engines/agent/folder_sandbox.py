@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from flowforge.engines.sandboxes.contacts import Contact
 from flowforge.engines.sandboxes.sandbox import (
     HEAD_BYTES,
     SPOOL_BYTES,
@@ -111,6 +112,9 @@ class FolderSandbox:
 
     async def health(self) -> Health:
         return "ok" if self._files.is_dir() else "its folder is gone"
+
+    def contacts(self) -> list[Contact]:
+        return []
 
     async def close(self) -> None:
         shutil.rmtree(self._home, ignore_errors=True)

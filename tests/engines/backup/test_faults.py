@@ -117,7 +117,7 @@ def test_a_backup_killed_at_any_step_leaves_a_copy_or_none_and_the_next_one_is_c
     assert len(catalogue.list_copies(store, "shop", "app")) == len(committed) + 1
 
 
-@pytest.mark.parametrize("step", some_now(steps.FORGET, "manifest-delete"))
+@pytest.mark.parametrize("step", some_now(steps.FORGET))
 def test_forgetting_killed_at_any_step_never_leaves_a_copy_without_data(
     database: Database, store: FolderStore, step: str
 ) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
+from flowforge.engines.sandboxes.contacts import Contact
 from flowforge.engines.sandboxes.docker import DockerProvider
 from flowforge.engines.sandboxes.kubernetes import KubernetesProvider
 from flowforge.engines.sandboxes.local import LocalProvider
-from flowforge.engines.sandboxes.proxy import Attempt, Route, note
-from flowforge.engines.sandboxes.sandbox import Provider
+from flowforge.engines.sandboxes.proxy import Route
+from flowforge.engines.sandboxes.sandbox import Provider, Sandbox
 from tests.ports import free_port
 
 
@@ -45,12 +46,20 @@ async def echo_server() -> AsyncIterator[int]:
     await server.wait_closed()
 
 
-def routed(
-    provider: Provider, route: Route = ROUTE, report: Callable[[str, Attempt], None] = note
-) -> Provider:
+def routed(provider: Provider, route: Route = ROUTE) -> Provider:
     """The same kind of sandboxes, which reach the hosts of tests."""
     if isinstance(provider, KubernetesProvider):
-        return KubernetesProvider(provider.image, provider.placement, report, route)
+        return KubernetesProvider(provider.image, provider.placement, route)
     if isinstance(provider, DockerProvider):
-        return DockerProvider(image=provider.image, report=report, route=route)
-    return LocalProvider(report=report, route=route)
+        return DockerProvider(image=provider.image, route=route)
+    return LocalProvider(route=route)
+
+
+async def contacts_of(sandbox: Sandbox, connections: int) -> list[Contact]:
+    """Its contacts once so many connections are over: their end may come after the command's."""
+    found: list[Contact] = []
+    async with asyncio.timeout(30):
+        while sum(contact.times for contact in found) < connections:
+            found += sandbox.contacts()
+            await asyncio.sleep(0.01)
+    return found

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from flowforge.engines.sandboxes.connections import Streamed
+from flowforge.engines.sandboxes.contacts import Contact
 from flowforge.engines.sandboxes.proxy import Attempt, Bounds, Proxy, Route
 from flowforge.engines.sandboxes.sandbox import Provider
 from flowforge.rules.jobs.spec import SandboxChoice
-from tests.engines.sandboxes.hosts import ROUTE, echo_server, routed, to_loopback
+from tests.engines.sandboxes.hosts import ROUTE, contacts_of, echo_server, routed, to_loopback
 
 # Speaks to the proxy the environment names, as any program would.
 TALK = """
@@ -151,16 +152,13 @@ def test_a_connection_ends_when_its_time_is_up() -> None:
 
 
 def test_a_sandbox_reaches_its_hosts_and_no_others(provider: Provider) -> None:
-    told: list[tuple[str, Attempt]] = []
-
-    def tell(job: str, attempt: Attempt) -> None:
-        told.append((job, attempt))
+    told: list[Contact] = []
 
     async def work() -> list[str]:
         async with echo_server() as server:
             hosts = (f"host.test:{server}", "private.test")
             choice = SandboxChoice(memory_mb=256, disk_mb=64, egress=hosts)
-            sandbox = await routed(provider, report=tell).open("a-job", 1, choice)
+            sandbox = await routed(provider).open("a-job", 1, choice)
             await sandbox.write_file("talk.py", TALK.encode())
             said = []
             for host in (f"host.test:{server}", "other.test:443", "private.test:443"):
@@ -168,12 +166,15 @@ def test_a_sandbox_reaches_its_hosts_and_no_others(provider: Provider) -> None:
                 said.append(ran.head.decode().strip())
             ran = await sandbox.exec(["python3", "-c", METADATA], timeout_seconds=10)
             said.append(ran.head.decode().strip())
+            told.extend(await contacts_of(sandbox, 3))
+            assert sandbox.contacts() == []
             await sandbox.close()
         return said
 
     assert asyncio.run(work()) == ["200 ping", "403", "403", "unreachable"]
-    assert {(job, t.host, t.received_bytes > 0) for job, t in told} == {
-        ("a-job", "host.test", True),
-        ("a-job", "other.test", False),
-        ("a-job", "private.test", False),
-    }
+    assert [(t.host.partition(":")[0], t.times, t.received_bytes > 0) for t in told] == [
+        ("host.test", 1, True),
+        ("other.test", 1, False),
+        ("private.test", 1, False),
+    ]
+    assert "is not among the hosts of this job" in (told[1].refusal or "")

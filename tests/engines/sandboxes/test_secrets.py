@@ -14,12 +14,13 @@ from pydantic import SecretStr
 
 from flowforge.engines.sandboxes.authority import Authority
 from flowforge.engines.sandboxes.connections import Streamed
+from flowforge.engines.sandboxes.contacts import Contact
 from flowforge.engines.sandboxes.echoes import Echoes
 from flowforge.engines.sandboxes.proxy import Attempt, Proxy
 from flowforge.engines.sandboxes.sandbox import Provider, Sandbox
 from flowforge.rules.jobs.egress_secrets import HostSecret
 from flowforge.rules.jobs.spec import SandboxChoice
-from tests.engines.sandboxes.hosts import ROUTE, routed
+from tests.engines.sandboxes.hosts import ROUTE, contacts_of, routed
 from tests.engines.sandboxes.https import Host, https_host
 
 Attempts = list[Attempt]
@@ -51,25 +52,21 @@ def secret(port: int, **changes: str) -> HostSecret:
 
 
 @contextlib.asynccontextmanager
-async def opened(
-    provider: Provider, host: Host, *more_hosts: str
-) -> AsyncIterator[tuple[Sandbox, Attempts]]:
-    attempts: Attempts = []
+async def opened(provider: Provider, host: Host, *more_hosts: str) -> AsyncIterator[Sandbox]:
     route = dataclasses.replace(ROUTE, trust=host.trusted)
     choice = SandboxChoice(
         memory_mb=256, disk_mb=64, egress=(f"host.test:{host.port}", *more_hosts)
     )
-    making = routed(provider, route, lambda _, attempt: attempts.append(attempt))
-    sandbox = await making.open("a-job", 1, choice, [secret(host.port)])
+    sandbox = await routed(provider, route).open("a-job", 1, choice, [secret(host.port)])
     try:
-        yield sandbox, attempts
+        yield sandbox
     finally:
         await sandbox.close()
 
 
 def test_a_host_is_told_its_secret_and_the_sandbox_never_holds_it(provider: Provider) -> None:
     async def work() -> tuple[Host, str, bytes]:
-        async with https_host("host.test") as host, opened(provider, host) as (sandbox, _):
+        async with https_host("host.test") as host, opened(provider, host) as sandbox:
             await sandbox.write_file("fetch.py", FETCH.encode())
             argv = ["python3", "fetch.py", f"host.test:{host.port}"]
             fetched = await sandbox.exec(argv, timeout_seconds=30)
@@ -92,10 +89,10 @@ def test_a_host_is_told_its_secret_and_the_sandbox_never_holds_it(provider: Prov
 def test_another_host_is_not_told_and_keeps_its_own_certificate(provider: Provider) -> None:
     """The connection to it is passed on as it is, so nothing can be added."""
 
-    async def work() -> tuple[Host, str, Attempts]:
+    async def work() -> tuple[Host, str, list[Contact]]:
         async with https_host("host.test") as host, https_host("other.test") as other:
             there = f"other.test:{other.port}"
-            async with opened(provider, host, there) as (sandbox, attempts):
+            async with opened(provider, host, there) as sandbox:
                 await sandbox.write_file("other.pem", other.authority.certificate.encode())
                 await sandbox.write_file("fetch.py", FETCH.encode())
                 ran = await sandbox.exec(
@@ -103,12 +100,12 @@ def test_another_host_is_not_told_and_keeps_its_own_certificate(provider: Provid
                     timeout_seconds=30,
                     env={"SSL_CERT_FILE": "/workspace/other.pem"},
                 )
-            return other, ran.head.decode(), attempts
+                return other, ran.head.decode(), await contacts_of(sandbox, 1)
 
-    other, fetched, attempts = asyncio.run(work())
+    other, fetched, contacts = asyncio.run(work())
     assert fetched.count("200 ") == 3
     assert [one.all("authorization") for one in other.asked] == [["mine"]] * 3
-    assert [attempt.refusal for attempt in attempts] == [None]
+    assert [contact.refusal for contact in contacts] == [None]
 
 
 @contextlib.asynccontextmanager

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from flowforge.engines.sandboxes.contacts import Contacts
 from flowforge.engines.sandboxes.inside import frames
 from flowforge.engines.sandboxes.kept import Kept, Share
 from flowforge.engines.sandboxes.sandbox import SandboxLost
@@ -25,7 +26,7 @@ async def with_keeper(answer: bytes, work: Work) -> object:
         theirs.close()
 
     share = Share(cpus=1, disk_bytes=1 << 20)
-    kept = Kept("id", "/workspace", Session(reader, writer), share, end)
+    kept = Kept("id", "/workspace", Session(reader, writer), share, Contacts(), end)
     theirs.sendall(frames.pack(frames.OUTPUT, 77, b"nobody asked"))
     working = asyncio.ensure_future(work(kept))
     await asyncio.get_running_loop().run_in_executor(None, theirs.recv, 1)
