@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWFORGE := $(BIN)/flowforge
 # Processes that share the tests: one more than the cores of a small machine, as most tests wait.
-WORKERS ?= 3
+WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help up down forget check test test-all test-cluster bench docs deploy lock

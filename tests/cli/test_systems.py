@@ -128,6 +128,7 @@ def test_a_bucket_is_tried_saved_listed_and_tested_and_its_secret_never_shown(
         assert SECRET not in said.out + said.err
 
 
+@pytest.mark.slow
 def test_a_bucket_that_says_no_is_not_saved(connected: Command, buckets: str) -> None:
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     said = connected("store", "add", "cellar", "--s3", "never-made", "--endpoint", buckets, **keys)

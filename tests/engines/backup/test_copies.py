@@ -155,6 +155,7 @@ def test_writes_during_a_backup_are_never_mistaken_for_damage(
         writing.wait()
 
 
+@pytest.mark.slow
 def test_a_copy_of_an_older_server_is_proven_on_a_newer_one(
     database: Database, store: FolderStore
 ) -> None:

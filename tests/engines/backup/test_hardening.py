@@ -228,7 +228,8 @@ def test_tables_of_a_tablespace_go_to_the_default_one_and_the_plan_says_so(
     run(source, "postgres", *(f'DROP DATABASE "{name}" WITH (FORCE)' for name in names(source)))
 
 
-@pytest.mark.parametrize("engine", ["pg_dump", pytest.param("members", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["pg_dump", "members"])
 def test_a_copy_from_a_server_with_tablespaces_loads_where_there_are_none(
     engine: dump.Engine, database: Database, store: FolderStore, tmp_path: Path
 ) -> None:

@@ -53,7 +53,7 @@ def value(address: PostgresAddress, database: str, sql: str) -> object:
         return row[0] if row else None
 
 
-@pytest.mark.parametrize("step", some_now(steps.RESTORE_CLONE, "mask"))
+@pytest.mark.parametrize("step", some_now(steps.RESTORE_CLONE))
 def test_a_clone_killed_at_any_step_is_never_seen_unmasked_and_is_finished_by_the_next_run(
     database: Database, store: FolderStore, step: str
 ) -> None:
