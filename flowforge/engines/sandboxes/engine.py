@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import docker  # type: ignore[import-untyped]
 from flowforge.errors import FlowForgeError, Refused, Unavailable
 
 _SECONDS = 30
+_UNIX = "unix://"
+_USUAL = f"{_UNIX}/var/run/docker.sock"
 _CONFLICT, _FAILED = 409, 500
 _HEADER = struct.Struct("!BxxxI")
 _ATTACHED = {"stdin": 1, "stdout": 1, "stream": 1}
@@ -99,12 +102,20 @@ class Engine:
     def _asked(self) -> Iterator[Any]:
         """A client of its own for each question, as they come from several threads."""
         with _said_plainly():
+            _check_listens(self._address or os.environ.get("DOCKER_HOST") or _USUAL)
             if self._address is None:
                 client = docker.from_env(timeout=_SECONDS)
             else:
                 client = docker.DockerClient(base_url=self._address, timeout=_SECONDS)
             with contextlib.closing(client):
                 yield client
+
+
+def _check_listens(address: str) -> None:
+    """Make sure that there is an engine: the client leaves its socket open where there is none."""
+    if address.startswith(_UNIX):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(address.removeprefix(_UNIX))
 
 
 @contextlib.contextmanager
