@@ -221,9 +221,14 @@ def plain(address: Value) -> dict[str, object]:
 
 
 def server_seconds(postmaster: psutil.Process) -> float:
-    """CPU of PostgreSQL and of the sessions it has seen end."""
-    times = postmaster.cpu_times()
-    return float(times.user + times.system + times.children_user + times.children_system)
+    """CPU of PostgreSQL: of the sessions it has seen end, and of its processes that live."""
+    used = postmaster.cpu_times()
+    seconds = used.children_user + used.children_system
+    for process in [postmaster, *postmaster.children()]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            seconds += times.user + times.system
+    return float(seconds)
 
 
 def megabytes(value: float) -> str:
