@@ -224,9 +224,7 @@ class Layout:
 
     def _base(self) -> dict[str, str]:
         told = {
-            "PATH": os.pathsep.join(
-                (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
-            ),
+            "PATH": _path(os.environ.get("PATH", os.defpath)),
             "HOME": str(Path.home()),
             "LANG": os.environ.get("LANG", "C.UTF-8"),
             "TMPDIR": self._temporary(),
@@ -280,3 +278,9 @@ def _short(kind: str, pool: str) -> str:
 
 
 _SOURCES = frozenset({".py", ".sql", ".json", ".yaml", ".mako", ".ini"})
+
+
+def _path(told: str) -> str:
+    """Our own programs first, each folder once: a shell with our environment on is no other one."""
+    folders = [str(Path(sys.executable).parent), *told.split(os.pathsep)]
+    return os.pathsep.join(dict.fromkeys(folders))
