@@ -23,6 +23,7 @@ _PYTEST, _MAKE = "python3 -m pytest -q 2>&1 | tail -n 60", "make test 2>&1 | tai
 _SHOWN = 40
 _FAILED = re.compile(r"\b[1-9]\d* (failed|error)|\bFAILED\b|Traceback|No module named|\*\*\* \[")
 _PASSED = re.compile(r"\b\d+ passed|^OK\b", re.MULTILINE)
+_NONE = re.compile(r"^Ran 0 tests\b|\bno tests ran\b", re.MULTILINE)
 _MISSING = re.compile(r"NameError: name '(\w+)' is not defined")
 _PLACES = re.compile(r"""^([\w./-]+\.py):\d+: NameError|File "([^"]+\.py)", line \d+""", re.M)
 _IMPORT = re.compile(r"^(\d+):(import |from )(\w*)", re.MULTILINE)
@@ -169,6 +170,8 @@ def _summary(seen: _Seen) -> str:
 def _state(output: str) -> str:
     if _FAILED.search(output):
         return "fail"
+    if _NONE.search(output):
+        return "were not found: none ran"
     return "pass" if _PASSED.search(output) else "ended in a way the rules do not understand"
 
 

@@ -221,6 +221,13 @@ def test_what_the_rules_cannot_mend_is_noted_and_left_alone(tmp_path: Path) -> N
     assert (tmp_path / "NOTES.md").read_text() == "mine\n"
 
 
+def test_a_run_of_no_test_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "test_nothing.py").write_text("NOTHING = 1\n")
+    turns = work(tmp_path, "Make the tests pass.")
+    assert "The tests were not found: none ran" in turns[-1].text
+    assert "pass" not in turns[-1].text
+
+
 def test_an_empty_folder_gets_a_note(tmp_path: Path) -> None:
     turns = work(tmp_path, "Add a function.")
     assert "It found no tests. It wrote NOTES.md" in turns[-1].text
