@@ -65,6 +65,19 @@ def last_job(url: str) -> tuple[Job, bytes]:
     return asyncio.run(look())
 
 
+def entered(url: str, wanted: JobSpec) -> str:
+    """A job that is in the journal, and that nobody looked at before."""
+
+    async def enter() -> str:
+        engine = connection.open_engine(url)
+        try:
+            return (await jobs.submit(engine, wanted))[0]
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(enter())
+
+
 def test_a_job_ends_in_a_patch_a_page_and_a_row_of_the_ledger(model: str) -> None:
     state = run(spec=spec(EDITS, DONE))
 

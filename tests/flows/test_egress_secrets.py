@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from blocks import EgressSecret
-from flowforge.ledger.journal import connection, jobs, turns
+from flowforge.ledger.journal import connection, turns
 from flowforge.rules.jobs.spec import JobSpec, SandboxChoice
-from tests.flows.test_agent_job import DONE, last_job, model, run, spec
+from tests.flows.test_agent_job import DONE, entered, last_job, model, run, spec
 
 __all__ = ["model"]
 
@@ -68,14 +68,7 @@ def test_a_secret_of_a_host_the_job_may_not_reach_is_refused(model: str, saved: 
 
 
 def test_a_job_whose_secret_was_deleted_meanwhile_fails_and_says_so(model: str) -> None:
-    async def enter() -> str:
-        engine = connection.open_engine(model)
-        try:
-            return (await jobs.submit(engine, job("deleted")))[0]
-        finally:
-            await engine.dispose()
-
-    state = run(job=asyncio.run(enter()))
+    state = run(job=entered(model, job("deleted")))
 
     assert state.is_failed()
     found, _ = last_job(model)

@@ -10,11 +10,10 @@ import pytest
 
 from blocks import SandboxProfile
 from flowforge.engines.sandboxes.profiles import provider_of
-from flowforge.ledger.journal import connection, jobs
 from flowforge.rules.jobs.profiles import Profile
 from flowforge.rules.jobs.spec import JobSpec, SandboxChoice
 from tests.docker_engine import a_docker_profile
-from tests.flows.test_agent_job import DONE, last_job, model, run, spec
+from tests.flows.test_agent_job import DONE, entered, last_job, model, run, spec
 from tests.ports import free_port
 
 __all__ = ["model"]
@@ -63,14 +62,7 @@ def test_a_job_waits_for_an_engine_that_is_away(model: str, saved: Profile) -> N
 def test_a_job_whose_profile_was_deleted_meanwhile_fails_and_says_what_there_is(
     model: str,
 ) -> None:
-    async def enter() -> str:
-        engine = connection.open_engine(model)
-        try:
-            return (await jobs.submit(engine, job("gone")))[0]
-        finally:
-            await engine.dispose()
-
-    state = run(job=asyncio.run(enter()))
+    state = run(job=entered(model, job("gone")))
 
     assert state.is_failed()
     found, _ = last_job(model)

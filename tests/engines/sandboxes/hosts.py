@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from flowforge.engines.sandboxes.contacts import Contact
 from flowforge.engines.sandboxes.docker import DockerProvider
@@ -30,6 +30,18 @@ ROUTE = Route(to_loopback, loopback_only)
 
 
 @contextlib.asynccontextmanager
+async def served(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[int]:
+    """A server of this machine; its port."""
+    port = free_port()
+    server = await asyncio.start_server(answer, "127.0.0.1", port)
+    yield port
+    server.close()
+    await server.wait_closed()
+
+
+@contextlib.asynccontextmanager
 async def echo_server() -> AsyncIterator[int]:
     """A server that sends back what it gets."""
 
@@ -39,11 +51,8 @@ async def echo_server() -> AsyncIterator[int]:
             await writer.drain()
         writer.close()
 
-    port = free_port()
-    server = await asyncio.start_server(answer, "127.0.0.1", port)
-    yield port
-    server.close()
-    await server.wait_closed()
+    async with served(answer) as port:
+        yield port
 
 
 def routed(provider: Provider, route: Route = ROUTE) -> Provider:

@@ -17,8 +17,7 @@ from flowforge.engines.sandboxes.links import Answer
 from flowforge.engines.sandboxes.sandbox import Provider, Sandbox, SandboxLost
 from flowforge.engines.sandboxes.session import Session
 from flowforge.rules.jobs.spec import SandboxChoice
-from tests.engines.sandboxes.hosts import echo_server, routed
-from tests.ports import free_port
+from tests.engines.sandboxes.hosts import echo_server, routed, served
 
 MUCH = 50_000_000
 CALL = """
@@ -85,11 +84,8 @@ async def source(size: int) -> AsyncIterator[int]:
                 await writer.drain()
         writer.close()
 
-    port = free_port()
-    server = await asyncio.start_server(answer, "127.0.0.1", port)
-    yield port
-    server.close()
-    await server.wait_closed()
+    async with served(answer) as port:
+        yield port
 
 
 async def run(sandbox: Sandbox, script: str, port: int, seconds: float = 60) -> str:
